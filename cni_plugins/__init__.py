@@ -1,0 +1,1 @@
+"""The shared library behind every plugin of the suite."""

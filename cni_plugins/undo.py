@@ -1,0 +1,105 @@
+"""ADD rolls back, DEL sweeps: the two ways a verb treats failure.
+
+Neither swallows an error: rollback trouble rides along as notes on the original error and ends in
+the error object's details; a sweep reports all its failures at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from cni_plugins.errors import INTERNAL, CniError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class Undo:
+    """The inverses of what ADD has done so far; replayed backwards when the block fails.
+
+    Example::
+
+        with Undo() as undo:
+            port = host.add_veth(...)
+            undo.push(f"veth {port.name}", host.discard_index, port.index)
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, Callable[..., object], tuple[Any, ...]]] = []
+
+    def push(self, what: str, inverse: Callable[..., object], /, *args: Any) -> None:
+        """Remember ``inverse(*args)``; it must tolerate that its object is already gone."""
+        self._steps.append((what, inverse, args))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is not None:
+            self.replay(exc)
+
+    def replay(self, exc: BaseException) -> None:
+        """Run every inverse, newest first; their failures become notes on ``exc``."""
+        while self._steps:
+            what, inverse, args = self._steps.pop()
+            try:
+                inverse(*args)
+            except Exception as trouble:  # noqa: BLE001 - the replay must reach the first step
+                exc.add_note(f"rollback of {what}: {trouble}")
+
+
+class Cleanup:
+    """A sweep: every step is attempted, and leaving the block raises one error for all failures.
+
+    Example::
+
+        with Cleanup() as cleanup:
+            cleanup.attempt("lease", ipam.release)
+            cleanup.attempt("masquerade", masquerade.discard, ctx)
+    """
+
+    def __init__(self) -> None:
+        self._failures: list[tuple[str, Exception]] = []
+
+    def attempt(self, what: str, step: Callable[..., object], /, *args: Any) -> None:
+        """Run ``step(*args)`` and remember its failure, if any."""
+        try:
+            step(*args)
+        except Exception as failure:  # noqa: BLE001 - a sweep goes on whatever happens
+            self._failures.append((what, failure))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is not None or not self._failures:
+            return
+        raise self._report() from self._failures[0][1]
+
+    def _report(self) -> CniError:
+        """One failure keeps its own code and details; several are listed in the details."""
+        if len(self._failures) == 1:
+            what, failure = self._failures[0]
+            code = failure.code if isinstance(failure, CniError) else INTERNAL
+            details = failure.details if isinstance(failure, CniError) else ""
+            msg = failure.msg if isinstance(failure, CniError) else repr(failure)
+            return CniError(code, f"clean up {what}: {msg}", details)
+        codes = {f.code for _, f in self._failures if isinstance(f, CniError)}
+        code = codes.pop() if len(codes) == 1 else INTERNAL
+        listed = ", ".join(what for what, _ in self._failures)
+        return CniError(
+            code,
+            f"clean up {listed}: {len(self._failures)} steps failed, the others were done",
+            "\n".join(f"{what}: {failure}" for what, failure in self._failures),
+        )
