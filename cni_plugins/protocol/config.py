@@ -120,8 +120,8 @@ def optional(reader: Reader) -> Reader:
     return Reader(lambda v, p: None if v == "" else reader.read(v, p), reader.schema)
 
 
-address = parsed(parse_address, "an IP address such as 10.1.2.1")
-network = parsed(parse_network, "an address with prefix length such as 10.1.2.0/24")
+ip_address = parsed(parse_address, "an IP address such as 10.1.2.1")
+ip_network = parsed(parse_network, "an address with prefix length such as 10.1.2.0/24")
 
 
 def array_of(item: Reader) -> Reader:

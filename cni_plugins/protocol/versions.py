@@ -20,11 +20,11 @@ from typing import Any, Literal
 from cni_plugins.errors import CniError, ConfigError, DecodeError
 from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.config import (
-    address,
+    ip_address,
     array_of,
     integer,
     key,
-    network,
+    ip_network,
     optional,
     read,
     record,
@@ -82,8 +82,8 @@ class _Interface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _IP:
-    address: Network = key("address", network)
-    gateway: Address | None = key("gateway", optional(address), default=None)
+    address: Network = key("address", ip_network)
+    gateway: Address | None = key("gateway", optional(ip_address), default=None)
     interface: int | None = key("interface", integer(), default=None)
     version: str = key("version", text, default="")
 
@@ -92,8 +92,8 @@ class _IP:
 class RouteConf:
     """A route as configurations and results write it."""
 
-    dst: Network = key("dst", network, doc="destination, host bits are kept")
-    gw: Address | None = key("gw", optional(address), default=None, doc="gateway")
+    dst: Network = key("dst", ip_network, doc="destination, host bits are kept")
+    gw: Address | None = key("gw", optional(ip_address), default=None, doc="gateway")
     mtu: int = key("mtu", integer(0), default=0, doc="path MTU in bytes")
     advmss: int = key("advmss", integer(0), default=0, doc="advertised MSS in bytes")
     priority: int = key("priority", integer(0), default=0, doc="metric, lower wins")
@@ -142,8 +142,8 @@ class _Modern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FamilyConfig:
-    ip: Network = key("ip", network)
-    gateway: Address | None = key("gateway", optional(address), default=None)
+    ip: Network = key("ip", ip_network)
+    gateway: Address | None = key("gateway", optional(ip_address), default=None)
     routes: tuple[RouteConf, ...] = key("routes", array_of(record(RouteConf)), default=())
 
 
