@@ -1,0 +1,43 @@
+"""Every plugin of the suite by its type: the only place of the library that knows them by name."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cni_plugins import build_info
+from cni_plugins.plugin import Plugin
+from cni_plugins.protocol import spec
+
+if TYPE_CHECKING:
+    from cni_plugins.plugin import Verbs
+
+PLUGINS = {
+    "bridge": "bridge.plugin",
+    "host-local": "host_local_ipam.plugin",
+    "loopback": "loopback.plugin",
+}
+"""Module of each type; it has ``VERBS``."""
+
+SINCE: dict[str, str] = {}
+"""The oldest spec version of the types that do not take all of them."""
+
+
+def find(plugin_type: str) -> Plugin | None:
+    """The plugin of that type, None when the suite has none."""
+    module = PLUGINS.get(plugin_type)
+    if module is None:
+        return None
+    return Plugin(
+        type=plugin_type,
+        versions=spec.starting_from(SINCE.get(plugin_type, spec.ALL[0])),
+        load=partial(load, module),
+        about=f"CNI {plugin_type} plugin v{build_info.VERSION}",
+    )
+
+
+def load(module: str) -> Verbs:
+    """Import a plugin's verbs."""
+    verbs: Verbs = import_module(module).VERBS
+    return verbs

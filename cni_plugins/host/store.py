@@ -1,0 +1,237 @@
+"""A directory of small files that many processes share: atomic writes and locks with a deadline.
+
+Nothing here is ever half written: a file is written beside its place and linked or renamed into
+it.  A lock is a BSD flock (what the reference suite takes too), so the kernel frees it when its
+holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+from cni_plugins.errors import Busy, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_plugins.deadline import Deadline
+
+_GONE = (FileNotFoundError, NotADirectoryError)
+_FIRST_RETRY_S = 0.0005
+_LONGEST_RETRY_S = 0.02
+
+
+class Store:
+    """Files under ``root``; names are relative and may contain ``/``.
+
+    Every method raises StateError, naming the path and the reason, for what the file system
+    refuses.
+
+    Args:
+        root: absolute path of the directory; made when something is first written.
+        scratch: where files are written before they are linked into place, on the same file
+            system; ``root`` itself unless somebody else lists that directory.
+    """
+
+    def __init__(self, root: str, *, scratch: str = "") -> None:
+        self.root = root
+        self._scratch = scratch or root
+
+    def path(self, name: str = "") -> str:
+        """Absolute path of a file of the store."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, None when there is none."""
+        try:
+            with open(self.path(name), "rb") as file:
+                return file.read()
+        except _GONE:
+            return None
+        except OSError as e:
+            raise self._error("read", name, e) from e
+
+    def create(self, name: str, content: bytes, *, mode: int = 0o600) -> bool:
+        """Make a file with all its content at once; False when the name is taken."""
+        try:
+            temporary = self._write(name, content, mode, durable=False)
+            try:
+                os.link(temporary, self.path(name))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+        except OSError as e:
+            raise self._error("create", name, e) from e
+        return True
+
+    def replace(
+        self, name: str, content: bytes, *, mode: int = 0o600, durable: bool = False
+    ) -> None:
+        """Give a file new content at once; ``durable`` content survives a power failure."""
+        try:
+            temporary = self._write(name, content, mode, durable=durable)
+            try:
+                os.rename(temporary, self.path(name))
+            except OSError:
+                os.unlink(temporary)
+                raise
+            if durable:
+                self._sync_directory(os.path.dirname(self.path(name)))
+        except OSError as e:
+            raise self._error("write", name, e) from e
+
+    def discard(self, name: str) -> bool:
+        """Remove a file; False when there was none."""
+        try:
+            os.unlink(self.path(name))
+        except _GONE:
+            return False
+        except OSError as e:
+            raise self._error("remove", name, e) from e
+        return True
+
+    def discard_directory(self, name: str = "") -> None:
+        """Remove a directory if it is empty; one that is not, or not there, stays as it is."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path(name))
+
+    def names(self, directory: str = "") -> tuple[str, ...]:
+        """The names in a directory, sorted; none when it does not exist."""
+        try:
+            return tuple(sorted(os.listdir(self.path(directory))))
+        except _GONE:
+            return ()
+        except OSError as e:
+            raise self._error("list", directory, e) from e
+
+    @contextlib.contextmanager
+    def locked(self, name: str, deadline: Deadline, *, mode: int = 0o600) -> Iterator[None]:
+        """Hold the lock of file ``name``, which is made when missing and stays empty.
+
+        Raises:
+            Busy: the deadline passed; the message names the holder.
+        """
+        fd = self._acquire(name, deadline, mode)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def _acquire(self, name: str, deadline: Deadline, mode: int) -> int:
+        pause = _FIRST_RETRY_S
+        while True:
+            fd = self._open_lock(name, mode)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_in_place(fd, name):
+                    return fd
+                os.close(fd)  # its last holder removed it while we waited
+                continue
+            except OSError as e:
+                if e.errno not in {errno.EWOULDBLOCK, errno.EINTR}:
+                    os.close(fd)
+                    raise self._error("lock", name, e) from e
+                holder = lock_holder(fd)
+                os.close(fd)
+            if deadline.remaining() <= 0:
+                raise Busy(
+                    f"lock {self.path(name)}: held by {holder or 'another process'}",
+                    "try again later; if the holder hangs, end that process: "
+                    "the kernel then frees the lock",
+                )
+            time.sleep(min(pause * (1 + random.random()), deadline.remaining()))  # noqa: S311
+            pause = min(pause * 2, _LONGEST_RETRY_S)
+
+    def _open_lock(self, name: str, mode: int) -> int:
+        path = self.path(name)
+        flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+        try:
+            try:
+                return os.open(path, flags, mode)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+                return os.open(path, flags, mode)
+        except OSError as e:
+            raise self._error("lock", name, e) from e
+
+    def _is_in_place(self, fd: int, name: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path(name)))
+        except OSError:
+            return False
+
+    def _write(self, name: str, content: bytes, mode: int, *, durable: bool) -> str:
+        """Write ``content`` beside its place and return the temporary file's path."""
+        temporary = f"{self._scratch}/.{os.path.basename(name)}.{os.getpid()}.{time.time_ns():x}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(temporary, flags, mode)
+        except FileNotFoundError:
+            os.makedirs(self._scratch, 0o755, exist_ok=True)
+            os.makedirs(os.path.dirname(self.path(name)), 0o755, exist_ok=True)
+            fd = os.open(temporary, flags, mode)
+        try:
+            _write_all(fd, content)
+            if durable:
+                os.fsync(fd)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        return temporary
+
+    @staticmethod
+    def _sync_directory(path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _error(self, verb: str, name: str, e: OSError) -> StateError:
+        return StateError(
+            f"{verb} {self.path(name)}: {e.strerror or e}", errno.errorcode.get(e.errno or 0, "")
+        )
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    """os.write may write less than asked; on a full disk the next call says so."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def lock_holder(fd: int) -> str:
+    """Who holds the flock of an open file, as "pid 17 (bridge) for 4 s"; "" when unknown.
+
+    Source: /proc/locks, proc(5).  Pids are those of the reader's pid namespace.
+    """
+    status = os.fstat(fd)
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii") as table:
+            for line in table:
+                words = line.split()
+                if "FLOCK" in words and "->" not in words and words[5] == wanted:
+                    return _describe_process(int(words[4]))
+    except OSError:
+        pass
+    return ""
+
+
+def _describe_process(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read().strip()
+        age_s = time.time() - os.stat(f"/proc/{pid}").st_ctime
+    except OSError:
+        return f"pid {pid}"
+    return f"pid {pid} ({name}, running for {age_s:.0f} s)"

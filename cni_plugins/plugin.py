@@ -1,0 +1,45 @@
+"""What a plugin is: its name and versions, and the functions behind the five verbs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_plugins.context import Context
+    from cni_plugins.protocol.result import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verbs:
+    """The functions of a plugin; each plugin folder's ``plugin.py`` has one as ``VERBS``.
+
+    ``parse`` reads the decoded configuration for ADD, CHECK and STATUS: strict, without I/O,
+    raising ConfigError with a path.  ``parse_cleanup`` reads it for DEL and GC: it needs only what
+    names the attachment and takes every other fault as "not set", telling ``ctx.warn``.
+    Both get the context for the facts of the call (command, versions, CNI_ARGS), not for I/O.
+    """
+
+    parse: Callable[[Context, dict[str, Any]], Any]
+    parse_cleanup: Callable[[Context, dict[str, Any]], Any]
+    add: Callable[[Context, Any], Result]
+    delete: Callable[[Context, Any], None]
+    check: Callable[[Context, Any], None]
+    status: Callable[[Context, Any], None]
+    gc: Callable[[Context, Any], None]
+    is_ipam: bool = False
+    """Called by another plugin for the same attachment: takes no attachment lock of its own and
+    keeps its own records instead of a journal entry."""
+    uses_netns: bool = True
+    """ADD and CHECK open CNI_NETNS; IPAM plugins do not."""
+
+
+class Plugin(NamedTuple):
+    """What VERSION and the checks before a verb need; the rest is loaded when a verb runs."""
+
+    type: str
+    versions: tuple[str, ...]
+    load: Callable[[], Verbs]
+    about: str = ""

@@ -1,0 +1,53 @@
+"""What is written down about an attachment so that somebody can later tell whether it is alive.
+
+A pure value; :mod:`cni_plugins.liveness` takes it at ADD and judges it later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """The circumstances of an ADD.
+
+    ``boot_id`` and ``boot_time`` (seconds since the epoch) name the boot; ``netns``, ``netns_dev``
+    and ``netns_ino`` the container's namespace; ``net``, ``mnt``, ``pid_ns`` and ``user`` the
+    inode numbers of the namespaces the plugin itself stood in; ``link_index`` and ``link_name``
+    the host's end, 0 and "" for kinds without one; ``runtime`` the executable that called;
+    ``pid`` and ``start`` (clock ticks since boot) the plugin's process; ``created`` seconds since
+    the epoch.
+    """
+
+    boot_id: str = ""
+    boot_time: int = 0
+    netns: str = ""
+    netns_dev: int = 0
+    netns_ino: int = 0
+    net: int = 0
+    mnt: int = 0
+    pid_ns: int = 0
+    user: int = 0
+    link_index: int = 0
+    link_name: str = ""
+    runtime: str = ""
+    pid: int = 0
+    start: int = 0
+    created: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object of all fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Any) -> Witness:
+        """The witness in a JSON object; what is missing or of another type counts as unknown."""
+        known = document if isinstance(document, dict) else {}
+        given = {}
+        for spec in fields(cls):
+            value = known.get(spec.name)
+            if isinstance(value, type(spec.default)) and not isinstance(value, bool):
+                given[spec.name] = value
+        return cls(**given)
