@@ -1,12 +1,22 @@
-"""How long a call may still take.
+"""How long a call may still take, and whether it was told to stop.
 
 A share of the time is kept back for rollback: until :meth:`Deadline.release` it is not offered, so
 an ADD that ran out of time can still undo what it did.
+
+A signal ends a call between two steps, never inside one, so that every step's inverse is known
+when the rollback begins; only where the call merely waits does it end at once.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cni_plugins.errors import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_S = 60.0
 ROLLBACK_SHARE = 1 / 6
@@ -23,6 +33,8 @@ class Deadline:
     def __init__(self, until: float, *, reserve_s: float = 0.0) -> None:
         self._until = until
         self._reserve_s = reserve_s
+        self._stop = ""
+        self._is_waiting = False
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
@@ -30,9 +42,37 @@ class Deadline:
         return cls(time.monotonic() + seconds, reserve_s=seconds * ROLLBACK_SHARE)
 
     def release(self) -> None:
-        """Offer the reserved share too: called when a rollback begins."""
+        """A rollback begins: offer the reserved share too, and hear no more signals."""
         self._reserve_s = 0.0
+        self._stop = ""
 
     def remaining(self) -> float:
-        """Seconds left, never below 0."""
+        """Seconds left, never below 0.
+
+        Raises:
+            Interrupted: the call was told to stop.
+        """
+        self.check()
         return max(0.0, self._until - self._reserve_s - time.monotonic())
+
+    def check(self) -> None:
+        """Raise Interrupted if the call was told to stop."""
+        if self._stop:
+            raise Interrupted(self._stop)
+
+    def interrupt(self, reason: str) -> None:
+        """Tell the call to stop: at once where it waits, else at its next step."""
+        self._stop = reason
+        if self._is_waiting:
+            self._is_waiting = False
+            raise Interrupted(reason)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A stretch of pure waiting, which an interruption may end in the middle."""
+        self._is_waiting = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._is_waiting = False

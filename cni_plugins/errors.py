@@ -13,7 +13,10 @@
     ├── StateError        999     our own files on the node
     ├── Busy               11     a lock or a wait ran out of time: try again later
     ├── Unavailable      50/51    STATUS only: no new pod can be given its network
+    ├── AlreadyAttached   999     a second ADD of a living attachment
     └── DelegateError     as the delegate gave it
+
+Interrupted, no answer but a signal, stands beside the tree.
 
 A message is "verb object: reason" in lower case.  Callers decide by type, code or errno, never by
 message text.
@@ -166,3 +169,7 @@ class AlreadyAttached(CniError):
 
     def __init__(self, msg: str, details: str = "") -> None:
         super().__init__(INTERNAL, msg, details)
+
+
+class Interrupted(BaseException):
+    """TERM or INT arrived during ADD, CHECK or STATUS; ADD rolls back, then the call ends."""

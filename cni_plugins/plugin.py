@@ -29,9 +29,10 @@ class Verbs:
     check: Callable[[Context, Any], None]
     status: Callable[[Context, Any], None]
     gc: Callable[[Context, Any], None]
-    is_ipam: bool = False
-    """Called by another plugin for the same attachment: takes no attachment lock of its own and
-    keeps its own records instead of a journal entry."""
+    journaled: bool = True
+    """Takes the attachment's lock and keeps a journal entry.  Not so IPAM plugins, which another
+    plugin calls under its lock and which keep records of their own, and loopback, which makes
+    nothing."""
     uses_netns: bool = True
     """ADD and CHECK open CNI_NETNS; IPAM plugins do not."""
 

@@ -23,10 +23,14 @@ class Undo:
         with Undo() as undo:
             port = host.add_veth(...)
             undo.push(f"veth {port.name}", host.discard_index, port.index)
+
+    Args:
+        before_replay: called when a rollback begins; the deadline then offers its reserve.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_replay: Callable[[], None] | None = None) -> None:
         self._steps: list[tuple[str, Callable[..., object], tuple[Any, ...]]] = []
+        self._before_replay = before_replay
 
     def push(self, what: str, inverse: Callable[..., object], /, *args: Any) -> None:
         """Remember ``inverse(*args)``; it must tolerate that its object is already gone."""
@@ -46,6 +50,8 @@ class Undo:
 
     def replay(self, exc: BaseException) -> None:
         """Run every inverse, newest first; their failures become notes on ``exc``."""
+        if self._before_replay is not None:
+            self._before_replay()
         while self._steps:
             what, inverse, args = self._steps.pop()
             try:

@@ -1,0 +1,1 @@
+"""bridge: connect the container to a Linux bridge on the host."""

@@ -1,0 +1,263 @@
+"""How each verb runs around a plugin's own function: lock, journal, rollback and sweep.
+
+Order of locks: attachment, then a network's store, then a tool's.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from cni_plugins.errors import AlreadyAttached, NetnsError, StateError
+from cni_plugins.host import journal as journals
+from cni_plugins.host.journal import Journal, Record
+from cni_plugins.host.store import Store
+from cni_plugins.protocol.netconf import valid_attachments
+from cni_plugins.protocol.request import Call
+from cni_plugins.protocol.versions import encode
+from cni_plugins.undo import Cleanup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_plugins.context import Context
+    from cni_plugins.deadline import Deadline
+    from cni_plugins.plugin import Plugin, Verbs
+    from cni_plugins.protocol.result import Result
+
+LOCKS = "/run/cni-plugins/lock"
+_PER_CALL = ("prevresult", "runtimeconfig", "cni.dev/")
+"""Prefixes of the keys a runtime changes from call to call."""
+
+
+def perform(plugin: Plugin, ctx: Context) -> dict[str, Any] | None:
+    """Run the verb; the document to print, None for verbs that print nothing."""
+    verbs = plugin.load()
+    match ctx.command:
+        case "ADD":
+            _, document = add(verbs, ctx)
+            return document
+        case "DEL":
+            delete(verbs, ctx)
+        case "CHECK":
+            check(verbs, ctx)
+        case "STATUS":
+            verbs.status(ctx, verbs.parse(ctx, ctx.document))
+        case "GC":
+            collect(verbs, ctx)
+    return None
+
+
+def add(verbs: Verbs, ctx: Context) -> tuple[Result, dict[str, Any]]:
+    """ADD; its result and the document to print.  Rolls back whole when anything fails."""
+    conf = verbs.parse(ctx, ctx.document)
+    if not verbs.journaled:
+        if verbs.uses_netns:
+            _ = ctx.netns
+        with ctx.undo:
+            result = verbs.add(ctx, conf)
+            return result, encode(result, ctx.cni_version)
+    with attachment_lock(ctx):
+        if verbs.uses_netns:
+            _ = ctx.netns  # before anything is touched
+        journal = Journal(ctx.warn)
+        _make_way(verbs, ctx, journal)
+        record = _new_record(ctx)
+        with ctx.undo:
+            _write(journal, ctx, record, journals.ADDING)
+            ctx.undo.push(
+                "journal entry", journal.discard, ctx.network, ctx.attachment, ctx.plugin
+            )
+            result = verbs.add(ctx, conf)
+            document = encode(result, ctx.cni_version)
+            ctx.deadline.check()
+            _write(journal, ctx, record, journals.LIVE)
+        return result, document
+
+
+def delete(verbs: Verbs, ctx: Context) -> None:
+    """DEL; also with the configuration of the ADD when it was edited since."""
+    if not verbs.journaled:
+        verbs.delete(ctx, verbs.parse_cleanup(ctx, ctx.document))
+        return
+    with attachment_lock(ctx, remove=True):
+        journal = Journal(ctx.warn)
+        ctx.record = journal.read(ctx.network, ctx.attachment, ctx.plugin)
+        with Cleanup() as cleanup:
+            cleanup.attempt("attachment", _delete_one, verbs, ctx)
+            if ctx.record is not None and _was_edited(ctx.document, ctx.record.config):
+                earlier = _as_added(ctx, ctx.record)
+                cleanup.attempt("attachment as it was added", _delete_one, verbs, earlier)
+        journal.discard(ctx.network, ctx.attachment, ctx.plugin)
+
+
+def check(verbs: Verbs, ctx: Context) -> None:
+    """CHECK; it changes nothing and takes no lock."""
+    conf = verbs.parse(ctx, ctx.document)
+    if verbs.uses_netns:
+        _ = ctx.netns
+    if verbs.journaled:
+        ctx.record = Journal(ctx.warn).read(ctx.network, ctx.attachment, ctx.plugin)
+    verbs.check(ctx, conf)
+
+
+def collect(verbs: Verbs, ctx: Context) -> None:
+    """GC: sweep the journal's attachments that are not valid, then what the plugin finds itself."""
+    ctx.valid = valid_attachments(ctx.document)
+    conf = verbs.parse_cleanup(ctx, ctx.document)
+    with Cleanup() as cleanup:
+        if verbs.journaled:
+            from cni_plugins import garbage  # noqa: PLC0415 - GC only
+
+            for record in garbage.find(ctx, Journal(ctx.warn)):
+                what = f"attachment {record.container_id} {record.ifname}"
+                cleanup.attempt(what, _collect_one, verbs, ctx, record)
+        cleanup.attempt("leftovers", verbs.gc, ctx, conf)
+
+
+@contextmanager
+def attachment_lock(
+    ctx: Context, *, deadline: Deadline | None = None, remove: bool = False
+) -> Iterator[None]:
+    """One verb at a time per attachment; Busy when the deadline passes.
+
+    A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
+    in Terminating for ever.
+
+    Args:
+        ctx: the call.
+        deadline: another than the call's own.
+        remove: the lock's file goes when the block succeeds (nobody else can hold it).
+    """
+    store = Store(LOCKS)
+    name = f"{ctx.network}/{ctx.attachment}"
+    with _lock(ctx, store, name, deadline or ctx.deadline) as is_held:
+        yield
+        if remove and is_held:
+            store.discard(name)
+            store.discard_directory(ctx.network)
+
+
+@contextmanager
+def _lock(ctx: Context, store: Store, name: str, deadline: Deadline) -> Iterator[bool]:
+    lock = store.locked(name, deadline)
+    try:
+        lock.__enter__()
+        is_held = True
+    except StateError as e:
+        ctx.warn(f"went on without the lock of the attachment: {e}")
+        is_held, lock = False, nullcontext()
+    try:
+        yield is_held
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:
+    """Refuse to add a living attachment again; sweep what is left of a dead one.
+
+    Raises:
+        AlreadyAttached: nothing was touched.
+    """
+    record = journal.read(ctx.network, ctx.attachment, ctx.plugin)
+    if record is None:
+        return
+    if record.state == journals.LIVE and _may_be_alive(ctx, record):
+        raise AlreadyAttached(
+            f"{ctx.plugin} has attached {ctx.container_id} to {ctx.network} as {ctx.ifname} already",
+            "a second ADD needs a DEL before it; nothing was changed",
+        )
+    ctx.warn(f"swept what an earlier ADD of this attachment ({record.state}) had left")
+    _delete_one(verbs, _as_added(ctx, record, record))
+    journal.discard(ctx.network, ctx.attachment, ctx.plugin)
+
+
+def _may_be_alive(ctx: Context, record: Record) -> bool:
+    from cni_plugins.liveness import Liveness, Verdict  # noqa: PLC0415 - rare
+
+    if (record.witness.netns_dev, record.witness.netns_ino) == ctx.netns.id:
+        return record.witness.boot_id == ctx.witness().boot_id
+    return Liveness().verdict(record.witness) is not Verdict.DEAD
+
+
+def _delete_one(verbs: Verbs, ctx: Context) -> None:
+    verbs.delete(ctx, verbs.parse_cleanup(ctx, ctx.document))
+
+
+def _collect_one(verbs: Verbs, ctx: Context, record: Record) -> None:
+    from cni_plugins import garbage  # noqa: PLC0415 - GC only
+
+    earlier = _as_added(ctx, record, record)
+    with garbage.lock_if_idle(earlier) as is_idle:
+        if not is_idle:
+            ctx.warn(f"left attachment {record.container_id} {record.ifname}: another verb runs")
+            return
+        _delete_one(verbs, earlier)
+        Journal(ctx.warn).discard(ctx.network, earlier.attachment, ctx.plugin)
+
+
+def _new_record(ctx: Context) -> Record:
+    call = ctx.call
+    env = {
+        "CNI_CONTAINERID": call.container_id,
+        "CNI_NETNS": call.netns,
+        "CNI_IFNAME": call.ifname,
+        "CNI_ARGS": call.args,
+        "CNI_PATH": call.path,
+    }
+    return Record(
+        state=journals.ADDING,
+        build=ctx.build,
+        witness=ctx.witness(),
+        env=env,
+        config=ctx.document,
+    )
+
+
+def _write(journal: Journal, ctx: Context, record: Record, state: str) -> None:
+    from dataclasses import replace  # noqa: PLC0415
+
+    link_index = int(ctx.plan.get("link_index", 0))
+    witness = replace(
+        record.witness, link_index=link_index, link_name=str(ctx.plan.get("link_name", ""))
+    )
+    entry = replace(record, state=state, witness=witness, plan=ctx.plan)
+    journal.write(ctx.network, ctx.attachment, ctx.plugin, entry)
+
+
+def _was_edited(now: dict[str, Any], then: dict[str, Any]) -> bool:
+    def lasting(document: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in document.items() if not k.lower().startswith(_PER_CALL)}
+
+    return lasting(now) != lasting(then)
+
+
+def _has_its_netns(record: Record) -> bool:
+    from cni_plugins.host.netns import NetNS  # noqa: PLC0415 - loads ctypes
+
+    try:
+        with NetNS.open(record.env.get("CNI_NETNS", "")) as netns:
+            return netns.id == (record.witness.netns_dev, record.witness.netns_ino)
+    except NetnsError:
+        return False
+
+
+def _as_added(ctx: Context, record: Record, current: Record | None = None) -> Context:
+    """The context for undoing an earlier ADD, with the present call's CNI_PATH.
+
+    A path that leads to another namespace by now (its pod is gone, the name was given again) is
+    left out: nothing in the new namespace is ours.
+    """
+    call = Call(
+        command="DEL",
+        container_id=record.container_id,
+        netns=record.env.get("CNI_NETNS", "") if _has_its_netns(record) else "",
+        ifname=record.ifname,
+        args=record.env.get("CNI_ARGS", ""),
+        path=ctx.call.path or record.env.get("CNI_PATH", ""),
+        netns_override=ctx.call.netns_override,
+    )
+    earlier = ctx.with_config(call, record.config, json.dumps(record.config).encode())
+    earlier.record = current or record
+    return earlier

@@ -1,0 +1,1 @@
+"""loopback: bring the container's own interface up."""
