@@ -68,6 +68,8 @@ class Context:
         self.undo = Undo(deadline.release)
         self.valid: frozenset[tuple[str, str]] | None = None
         """GC: the attachments the runtime calls valid; None when it gave no list."""
+        self.journalled: frozenset[tuple[str, str]] = frozenset()
+        """GC: the attachments of this plugin and network that the journal still knows."""
         self.record: Record | None = None
         """The journal's entry of an earlier ADD, for DEL and CHECK."""
         self.plan: dict[str, Any] = {}

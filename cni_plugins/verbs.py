@@ -110,9 +110,14 @@ def collect(verbs: Verbs, ctx: Context) -> None:
         if verbs.journaled:
             from cni_plugins import garbage  # noqa: PLC0415 - GC only
 
-            for record in garbage.find(ctx, Journal(ctx.warn)):
+            journal = Journal(ctx.warn)
+            for record in garbage.find(ctx, journal):
                 what = f"attachment {record.container_id} {record.ifname}"
                 cleanup.attempt(what, _collect_one, verbs, ctx, record)
+            ctx.journalled = frozenset(
+                (record.container_id, record.ifname)
+                for _, record in journal.entries(ctx.network, ctx.plugin)
+            )
         cleanup.attempt("leftovers", verbs.gc, ctx, conf)
 
 

@@ -1,0 +1,205 @@
+"""Looking at what an attachment has on the node: for CHECK, and for DEL's search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge import gateway, spoofcheck, vlan
+from cni_plugins import masquerade
+from cni_plugins.errors import ConfigError
+from cni_plugins.host import sysctl
+from cni_plugins.protocol import names
+from cni_plugins.protocol.addresses import Network, parse_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.conf import BridgeConf
+    from cni_plugins.context import Context
+    from cni_plugins.host.links import KernelRoute, Link
+    from cni_plugins.protocol.result import Interface, Result, Route
+
+MAIN_TABLE = 254
+
+
+def problems(ctx: Context, conf: BridgeConf) -> list[str]:
+    """Everything that is not as ADD left it, the most telling first.
+
+    Raises:
+        ConfigError: there is no prevResult to compare with.
+    """
+    if conf.chained is None:
+        raise ConfigError("prevResult", "Required prevResult missing")
+    ours = own_interface(ctx, conf.chained)
+    if ours is None:
+        return [f"prevResult has no interface {ctx.ifname} in sandbox {ctx.netns_path}"]
+    bridge = ctx.host.find(conf.bridge)
+    if bridge is None or bridge.kind != "bridge":
+        return [f"bridge {conf.bridge} is gone"]
+    inside = ctx.container.find(ctx.ifname)
+    if inside is None:
+        return [f"{ctx.ifname} is gone from {ctx.netns_path}"]
+    port = ctx.host.find_index(inside.peer) if inside.kind == "veth" else None
+    return [
+        *_bridge_problems(conf, conf.chained, bridge),
+        *_link_problems(conf, ours, inside),
+        *_port_problems(ctx, conf, bridge, inside, port),
+        *_address_problems(ctx, conf, ours, inside),
+        *_gateway_problems(ctx, conf, bridge),
+        *_rule_problems(ctx, conf, ours, port, inside),
+    ]
+
+
+def own_interface(ctx: Context, result: Result) -> Interface | None:
+    """The last interface of the result that is this attachment's link."""
+    mine = [i for i in result.interfaces if (i.name, i.sandbox) == (ctx.ifname, ctx.netns_path)]
+    return mine[-1] if mine else None
+
+
+def own_networks(result: Result, ours: Interface) -> tuple[Network, ...]:
+    """The addresses of the result that are on this attachment's link."""
+    index = max(i for i, interface in enumerate(result.interfaces) if interface is ours)
+    return tuple(ip.address for ip in result.ips if ip.interface in {None, index})
+
+
+def _bridge_problems(conf: BridgeConf, result: Result, bridge: Link) -> Iterator[str]:
+    if not bridge.is_up:
+        yield f"bridge {bridge.name} is down"
+    reported = next((i for i in result.interfaces if i.name == bridge.name and not i.sandbox), None)
+    if reported is None:
+        yield f"prevResult has no bridge {bridge.name}"
+    elif conf.is_gateway and reported.mac and reported.mac.lower() != bridge.mac:
+        # without gateway addresses the reference suite's bridges take their ports' addresses
+        yield f"bridge {bridge.name} has MAC {bridge.mac}, it had {reported.mac}"
+    if conf.promisc and not bridge.is_promisc:
+        yield f"bridge {bridge.name} is not promiscuous"
+
+
+def _link_problems(conf: BridgeConf, ours: Interface, inside: Link) -> Iterator[str]:
+    if inside.kind != "veth":
+        yield f"{inside.name} in the container is a {inside.kind or 'device'}, not a veth"
+    if ours.mac and ours.mac.lower() != inside.mac:
+        yield f"{inside.name} in the container has MAC {inside.mac}, it had {ours.mac}"
+    if not inside.is_up and not conf.disable_container_interface:
+        yield f"{inside.name} in the container is down"
+
+
+def _port_problems(
+    ctx: Context, conf: BridgeConf, bridge: Link, inside: Link, port: Link | None
+) -> Iterator[str]:
+    if port is None or port.peer != inside.index:
+        yield f"the host's end of {inside.name} is gone"
+        return
+    if port.master != bridge.index:
+        yield f"{port.name} is no port of {bridge.name}"
+        return
+    if not port.is_up:
+        yield f"{port.name} is down"
+    if port.port is not None and port.port.hairpin != conf.hairpin:
+        yield f"{port.name} has hairpin mode {'on' if port.port.hairpin else 'off'}"
+    if port.port is not None and port.port.isolated != conf.port_isolation:
+        yield f"{port.name} is {'isolated' if port.port.isolated else 'not isolated'}"
+    yield from vlan.missing(ctx.host, port, conf.vlans)
+
+
+def _address_problems(
+    ctx: Context, conf: BridgeConf, ours: Interface, inside: Link
+) -> Iterator[str]:
+    result = conf.chained
+    assert result is not None
+    present = {entry.network for entry in ctx.container.addresses(inside)}
+    for network in own_networks(result, ours):
+        if network not in present:
+            yield f"{inside.name} has no address {network}"
+    tables: dict[tuple[int, int], tuple[KernelRoute, ...]] = {}
+    for route in result.routes:
+        place = (route.dst.family, route.table or MAIN_TABLE)
+        if place not in tables:
+            tables[place] = ctx.container.routes(family=place[0], table=place[1])
+        if not any(_is_route(route, found) for found in tables[place]):
+            via = f" via {route.gw}" if route.gw else ""
+            yield f"route {route.dst}{via} is missing in table {place[1]}"
+
+
+def _is_route(wanted: Route, found: KernelRoute) -> bool:
+    return found.dst == wanted.dst.masked and wanted.gw in {None, found.gw}
+
+
+def _gateway_problems(ctx: Context, conf: BridgeConf, bridge: Link) -> Iterator[str]:
+    result = conf.chained
+    assert result is not None
+    if not conf.is_gateway or not result.ips:
+        return
+    link: Link | None = bridge
+    if conf.vlan:
+        link = ctx.host.find(vlan.gateway_name(conf.bridge, conf.vlan))
+    if link is None:
+        yield f"{vlan.gateway_name(conf.bridge, conf.vlan)} is gone"
+        return
+    present = {entry.network for entry in ctx.host.addresses(link)}
+    for network in gateway.gateway_networks(result):
+        if network not in present:
+            yield f"gateway {network} is not on {link.name}"
+    for family in sorted({ip.address.family for ip in result.ips}):
+        if not sysctl.is_forwarding(family):
+            yield f"IPv{family} forwarding is off on the host"
+
+
+def _rule_problems(
+    ctx: Context, conf: BridgeConf, ours: Interface, port: Link | None, inside: Link
+) -> Iterator[str]:
+    result = conf.chained
+    assert result is not None
+    ips = own_networks(result, ours)
+    if conf.ip_masq and ips:
+        yield from masquerade.missing(
+            ctx.tools,
+            backend=_applied_backend(ctx, conf),
+            network=ctx.network,
+            container_id=ctx.container_id,
+            ifname=ctx.ifname,
+            ips=ips,
+        )
+    if conf.mac_spoof_check and port is not None:
+        yield from spoofcheck.missing(
+            ctx.tools.nftables,
+            container_id=ctx.container_id,
+            ifname=ctx.ifname,
+            port_name=port.name,
+            mac=inside.mac,
+        )
+
+
+def _applied_backend(ctx: Context, conf: BridgeConf) -> str:
+    noted = ctx.record.plan.get("masquerade") if ctx.record is not None else None
+    return str(noted or conf.masq_backend)
+
+
+def addresses_of(ctx: Context, conf: BridgeConf) -> tuple[Network, ...]:
+    """The attachment's addresses as far as anybody still knows them, for DEL; () when nobody does.
+
+    Asked in turn: the journal, the runtime's result, the container's link.
+    """
+    if ctx.record is not None and ctx.record.plan.get("ips"):
+        return tuple(parse_network(ip) for ip in ctx.record.plan["ips"])
+    if conf.chained is not None and conf.chained.ips:
+        ours = own_interface(ctx, conf.chained)
+        return own_networks(conf.chained, ours) if ours else ()
+    if not conf.ip_masq or ctx.find_netns() is None:
+        return ()
+    inside = ctx.container.find(ctx.ifname)
+    return tuple(e.network for e in ctx.container.addresses(inside)) if inside else ()
+
+
+def recorded_port(ctx: Context) -> Link | None:
+    """The host's end as the journal knows it, if that link is still the same."""
+    if ctx.record is None or not ctx.record.witness.link_index:
+        return None
+    link = ctx.host.find_index(ctx.record.witness.link_index)
+    return link if link is not None and link.name == ctx.record.witness.link_name else None
+
+
+def named_port(ctx: Context) -> Link | None:
+    """The host's end under the name ADD gives it."""
+    link = ctx.host.find(names.veth(ctx.network, ctx.container_id, ctx.ifname))
+    return link if link is not None and link.kind == "veth" else None
