@@ -113,7 +113,7 @@ def ensure_bridge(host: Links, conf: BridgeConf) -> Link:
     if bridge.kind != "bridge":
         raise ConfigError("bridge", f"{conf.bridge} exists and is no bridge but {bridge.kind or 'a device'}")
     if not bridge.is_up or (conf.promisc and not bridge.is_promisc):
-        sysctl.set_accept_ra(conf.bridge, 0)
+        sysctl.refuse_router_advertisements(conf.bridge)
         host.set(bridge, up=True, promisc=True if conf.promisc else None)
     return bridge
 
@@ -123,7 +123,7 @@ def plug(ctx: Context, conf: BridgeConf, bridge: Link) -> Link:
     port = add_veth(ctx, conf)
     ctx.undo.push(f"veth {port.name}", ctx.host.discard_index, port.index)
     ctx.plan |= {"link_index": port.index, "link_name": port.name}
-    sysctl.set_accept_ra(port.name, 0)
+    sysctl.refuse_router_advertisements(port.name)
     ctx.host.set(port, master=bridge, up=True)
     ctx.host.set_port(port, hairpin=conf.hairpin, isolated=conf.port_isolation)
     vlan.program(ctx.host, port, conf.vlans, preserve_default=conf.preserve_default_vlan)
@@ -182,7 +182,7 @@ def configure(ctx: Context, conf: BridgeConf, inside: Link, lease: Result) -> No
         return
     with ctx.netns.entered():
         sysctl.set_dad(ctx.ifname, enabled=conf.enable_dad)
-        sysctl.set_arp_notify(ctx.ifname)
+        sysctl.announce_addresses(ctx.ifname)
         if any(ip.address.family == 6 for ip in lease.ips):
             sysctl.enable_ipv6(ctx.ifname)
     for ip in lease.ips:

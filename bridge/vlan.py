@@ -5,10 +5,11 @@ Source of the rules: the reference suite's bridge plugin; of the kernel's side: 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cni_plugins.errors import ConfigError
+from cni_plugins.errors import ConfigError, KernelError
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import integer, key
 
@@ -114,7 +115,7 @@ def program(host: Links, port: Link, vlans: PortVlans, *, preserve_default: bool
             host.discard_port_vlan(port, vlan.vid)
     host.add_port_vlan(port, vlans.native, pvid=True, untagged=True)
     for first, last in runs(vlans.tagged):
-        host.add_port_vlan(port, first, vid_end=last)
+        host.add_port_vlan(port, first, last=last)
 
 
 def missing(host: Links, port: Link, vlans: PortVlans) -> list[str]:
@@ -147,10 +148,22 @@ def ensure_gateway_link(ctx: Context, bridge: Link, vlan: int, *, preserve_defau
     if found is not None:
         return found
     port_name = names.veth(bridge.name, name, "gateway")
-    link = host.ensure_veth(name, peer=port_name, mtu=bridge.mtu)
+    try:
+        link = host.add_veth(name, peer=port_name, mtu=bridge.mtu)
+    except KernelError as e:
+        if e.errno != errno.EEXIST:
+            raise
+        return host.get(name)  # another ADD was faster
+    ctx.undo.push(f"veth {name}", _discard_half_made, ctx, link.index)
     port = host.get_index(link.peer)
     host.set(port, master=bridge, up=True)
     native = PortVlans(native=vlan, tagged=())
     program(host, port, native, preserve_default=preserve_default)
     host.set(link, up=True)
+    ctx.plan["made_gateway_link"] = True
     return host.get(name)
+
+
+def _discard_half_made(ctx: Context, index: int) -> None:
+    if not ctx.plan.get("made_gateway_link"):
+        ctx.host.discard_index(index)

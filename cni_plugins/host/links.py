@@ -1,0 +1,510 @@
+"""Links, their addresses, routes and bridge VLANs in one network namespace.
+
+Names of verbs: ``find_x`` may return None, ``get_x`` raises, ``ensure_x`` converges, ``discard_x``
+succeeds when the object is gone already.
+
+Source: rtnetlink(7), ip-link(8), ip-address(8), ip-route(8), bridge(8).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from cni_plugins.errors import KernelError
+from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK, Events, Rtnl, kernel_error
+from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
+
+if TYPE_CHECKING:
+    from cni_plugins.deadline import Deadline
+    from cni_plugins.host.netns import NetNS
+    from cni_plugins.protocol.result import Route
+
+MAIN_TABLE = 254
+CARRIER_LIMIT_S = 2.5
+DAD_LIMIT_S = 5.0
+_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+_IFF_UP, _IFF_PROMISC = 0x1, 0x100
+_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_RTN_UNICAST, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE = 1, 3, 0
+_PVID, _UNTAGGED = 0x2, 0x4
+_BROADCAST_PREFIX = 30
+"""Longest IPv4 prefix whose network has a broadcast address (RFC 3021)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What a link is as a port of a bridge."""
+
+    hairpin: bool
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the kernel described it; 0, "" and None stand for "none".
+
+    ``peer`` is the index of a veth's other end (IFLA_LINK), ``promiscuity`` the kernel's count,
+    ``is_promisc`` the flag an administrator set.
+    """
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    is_up: bool
+    operstate: str
+    master: int
+    peer: int
+    promiscuity: int
+    is_promisc: bool
+    alias: str
+    vlan_filtering: bool | None
+    port: Port | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address of a link."""
+
+    network: Network
+    scope: int
+    is_tentative: bool
+    has_failed_dad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRoute:
+    """A route of the kernel; one for each next hop of a multipath route."""
+
+    dst: Network
+    gw: Address | None
+    oif: int
+    table: int
+    priority: int
+    scope: int
+    mtu: int
+    advmss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """A VLAN id that a bridge port carries."""
+
+    vid: int
+    is_pvid: bool
+    is_untagged: bool
+
+
+class Links:
+    """One rtnetlink handle; every method raises KernelError for what the kernel refuses."""
+
+    def __init__(self, rtnl: Rtnl) -> None:
+        self._rtnl = rtnl
+        self._netns: NetNS | None = None
+
+    @classmethod
+    def open(cls, netns: NetNS | None = None) -> Links:
+        """A handle in the namespace of the calling thread, or in ``netns``."""
+        if netns is None:
+            return cls(Rtnl())
+        with netns.entered():
+            links = cls(Rtnl())
+        links._netns = netns
+        return links
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._rtnl.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # --- links ---------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Link | None:
+        """The link of that name."""
+        return self._find(f"find link {name}", ifname=name)
+
+    def find_index(self, index: int) -> Link | None:
+        """The link of that index."""
+        return self._find(f"find link {index}", index=index)
+
+    def get(self, name: str) -> Link:
+        """The link of that name, which must exist."""
+        link = self.find(name)
+        if link is None:
+            raise kernel_error(f"find link {name}", errno.ENODEV, "no such link")
+        return link
+
+    def get_index(self, index: int) -> Link:
+        """The link of that index, which must exist."""
+        link = self.find_index(index)
+        if link is None:
+            raise kernel_error(f"find link number {index}", errno.ENODEV, "no such link")
+        return link
+
+    def _find(self, what: str, **wanted: Any) -> Link | None:
+        try:
+            found = self._rtnl.request(what, "link", "get", **wanted)
+        except KernelError as e:
+            if e.errno == errno.ENODEV:
+                return None
+            raise
+        return _link(found[0]) if found else None
+
+    def ensure_bridge(self, name: str, *, mtu: int = 0, vlan_filtering: bool = False) -> Link:
+        """The link of that name; a bridge with a MAC address of its own is made when missing.
+
+        Without an explicit address a bridge takes the lowest of its ports', which come and go.
+        The caller has to look whether what exists is a bridge.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        attributes = _given(mtu=mtu, address=random_mac())
+        if vlan_filtering:
+            attributes["br_vlan_filtering"] = 1
+        try:
+            self._rtnl.request(
+                f"add bridge {name}", "link", "add", ifname=name, kind="bridge", **attributes
+            )
+        except KernelError as e:
+            if e.errno != errno.EEXIST:  # another ADD was faster
+                raise
+        return self.get(name)
+
+    def add_veth(
+        self,
+        name: str,
+        *,
+        peer: str,
+        peer_netns: NetNS | None = None,
+        mtu: int = 0,
+        peer_mac: str = "",
+    ) -> Link:
+        """A veth pair in one request: this end here, ``peer`` in ``peer_netns`` or here too.
+
+        This end gets an explicit MAC address, so that udev leaves it alone.
+        """
+        far = _given(ifname=peer, mtu=mtu, address=peer_mac)
+        if peer_netns is not None:
+            far["net_ns_fd"] = peer_netns.fileno()
+        near = _given(mtu=mtu, address=random_mac())
+        self._rtnl.request(
+            f"add veth {name} with peer {peer}",
+            "link",
+            "add",
+            ifname=name,
+            kind="veth",
+            peer=far,
+            **near,
+        )
+        return self.get(name)
+
+    def set(  # noqa: PLR0913 - one request for all of them
+        self,
+        link: Link,
+        *,
+        up: bool | None = None,
+        promisc: bool | None = None,
+        mtu: int = 0,
+        mac: str = "",
+        master: Link | None = None,
+    ) -> None:
+        """Change what is given, in one request."""
+        attributes = _given(mtu=mtu, address=mac, master=master.index if master else 0)
+        flags = change = 0
+        for flag, wanted in ((_IFF_UP, up), (_IFF_PROMISC, promisc)):
+            if wanted is not None:
+                change |= flag
+                flags |= flag if wanted else 0
+        self._rtnl.request(
+            f"set link {link.name}",
+            "link",
+            "set",
+            index=link.index,
+            flags=flags,
+            change=change,
+            **attributes,
+        )
+
+    def set_port(self, port: Link, *, hairpin: bool, isolated: bool) -> None:
+        """Set the flags of a bridge port."""
+        self._rtnl.request(
+            f"set bridge port {port.name}",
+            "link",
+            "set",
+            index=port.index,
+            kind="bridge_slave",
+            IFLA_BRPORT_MODE=int(hairpin),
+            IFLA_BRPORT_ISOLATED=int(isolated),
+        )
+
+    def pin_mac(self, link: Link) -> None:
+        """Make the present MAC address an explicit one; the kernel then no longer changes it."""
+        self.set(link, mac=self.get_index(link.index).mac)
+
+    def discard_index(self, index: int) -> None:
+        """Delete a link."""
+        try:
+            self._rtnl.request(f"delete link number {index}", "link", "del", index=index)
+        except KernelError as e:
+            if e.errno != errno.ENODEV:
+                raise
+
+    def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:
+        """Wait for the kernel to call a link operational, at most ``limit_s`` seconds."""
+        with self._events(GROUP_LINK) as events:
+            while True:
+                state = self.get_index(link.index).operstate
+                if state == "up":
+                    return
+                if not events.wait(deadline, limit_s):
+                    raise KernelError(f"wait for link {link.name}: it is {state}, not up")
+
+    def _events(self, groups: int) -> Events:
+        if self._netns is None:
+            return Events(groups)
+        with self._netns.entered():
+            return Events(groups)
+
+    # --- addresses -----------------------------------------------------------------------------
+
+    def addresses(self, link: Link) -> tuple[LinkAddress, ...]:
+        """The addresses of a link, IPv4 first."""
+        found = self._rtnl.request(
+            f"list addresses of {link.name}", "addr", "dump", index=link.index
+        )
+        return tuple(sorted(map(_address, found), key=lambda a: a.network.family))
+
+    def add_address(self, link: Link, network: Network, *, nodad: bool = True) -> None:
+        """Give a link an address; without ``nodad`` IPv6 looks for duplicates first."""
+        attributes: dict[str, Any] = {}
+        if network.family == 4 and network.prefix <= _BROADCAST_PREFIX:
+            attributes["broadcast"] = str(network.last)
+        if network.family == 6 and nodad:
+            attributes["flags"] = _IFA_F_NODAD
+        self._rtnl.request(
+            f"add address {network} to {link.name}",
+            "addr",
+            "add",
+            index=link.index,
+            family=_AF[network.family],
+            address=str(network.address),
+            prefixlen=network.prefix,
+            **attributes,
+        )
+
+    def ensure_address(self, link: Link, network: Network) -> None:
+        """Give a link an address unless it has it."""
+        try:
+            self.add_address(link, network)
+        except KernelError as e:
+            if e.errno != errno.EEXIST:
+                raise
+
+    def discard_address(self, link: Link, network: Network) -> None:
+        """Take an address from a link."""
+        try:
+            self._rtnl.request(
+                f"delete address {network} of {link.name}",
+                "addr",
+                "del",
+                index=link.index,
+                family=_AF[network.family],
+                address=str(network.address),
+                prefixlen=network.prefix,
+            )
+        except KernelError as e:
+            if e.errno not in {errno.EADDRNOTAVAIL, errno.ENODEV}:
+                raise
+
+    def settle_addresses(
+        self, link: Link, deadline: Deadline, *, limit_s: float = DAD_LIMIT_S
+    ) -> None:
+        """Wait until duplicate address detection has judged every IPv6 address of a link."""
+        with self._events(GROUP_IPV6_ADDRESS) as events:
+            while True:
+                addresses = self.addresses(link)
+                failed = [str(a.network) for a in addresses if a.has_failed_dad]
+                if failed:
+                    raise KernelError(
+                        f"settle addresses of {link.name}: {', '.join(failed)} is used by another "
+                        "host (duplicate address detection)"
+                    )
+                if not any(a.is_tentative for a in addresses):
+                    return
+                if not events.wait(deadline, limit_s):
+                    raise KernelError(
+                        f"settle addresses of {link.name}: still tentative after {limit_s} s"
+                    )
+
+    # --- routes --------------------------------------------------------------------------------
+
+    def routes(self, *, family: int, table: int = MAIN_TABLE) -> tuple[KernelRoute, ...]:
+        """The unicast routes of a table."""
+        found = self._rtnl.request(
+            f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
+        )
+        return tuple(
+            route for message in found if message["type"] == _RTN_UNICAST
+            for route in _routes(message, family)
+        )
+
+    def add_route(self, link: Link, route: Route) -> None:
+        """Add a route through a link; one that is there to the letter is fine.
+
+        Several gateways for one destination stand beside each other: multipath for IPv6, in the
+        order of their coming for IPv4.
+        """
+        via = f" via {route.gw}" if route.gw else ""
+        metrics = _given(mtu=route.mtu, advmss=route.advmss)
+        attributes = _given(priority=route.priority, gateway=str(route.gw) if route.gw else "")
+        if metrics:
+            attributes["metrics"] = metrics
+        try:
+            self._rtnl.request(
+                f"add route {route.dst}{via}",
+                "route",
+                "append",
+                family=_AF[route.dst.family],
+                dst=str(route.dst.masked),
+                oif=link.index,
+                table=route.table or MAIN_TABLE,
+                scope=route.scope or _RT_SCOPE_UNIVERSE,
+                proto=_RTPROT_BOOT,
+                type=_RTN_UNICAST,
+                **attributes,
+            )
+        except KernelError as e:
+            if e.errno != errno.EEXIST:
+                raise
+
+    # --- VLANs of bridge ports -----------------------------------------------------------------
+
+    def port_vlans(self, port: Link) -> tuple[Vlan, ...]:
+        """The VLAN ids a bridge port carries."""
+        found = self._rtnl.request(f"list VLANs of {port.name}", "get_vlans", index=port.index)
+        infos = [
+            info
+            for message in found
+            if (spec := message.get("IFLA_AF_SPEC")) is not None
+            for info in spec.get_attrs("IFLA_BRIDGE_VLAN_INFO")
+        ]
+        return tuple(
+            Vlan(info["vid"], bool(info["flags"] & _PVID), bool(info["flags"] & _UNTAGGED))
+            for info in infos
+        )
+
+    def add_port_vlan(
+        self, port: Link, vid: int, *, last: int = 0, pvid: bool = False, untagged: bool = False
+    ) -> None:
+        """Let a bridge port carry a VLAN id, or the range from ``vid`` to ``last``."""
+        if last > vid:
+            info: dict[str, Any] = {"vid": f"{vid}-{last}"}
+        else:
+            info = {"vid": vid, "flags": (_PVID if pvid else 0) | (_UNTAGGED if untagged else 0)}
+        self._rtnl.request(
+            f"add VLAN {info['vid']} to {port.name}",
+            "vlan_filter",
+            "add",
+            index=port.index,
+            vlan_info=info,
+        )
+
+    def discard_port_vlan(self, port: Link, vid: int) -> None:
+        """Take a VLAN id from a bridge port."""
+        try:
+            self._rtnl.request(
+                f"delete VLAN {vid} of {port.name}",
+                "vlan_filter",
+                "del",
+                index=port.index,
+                vlan_info={"vid": vid},
+            )
+        except KernelError as e:
+            if e.errno != errno.ENOENT:
+                raise
+
+
+def random_mac() -> str:
+    """A locally administered unicast MAC address with 46 random bits (IEEE 802, section 8.2)."""
+    octets = bytearray(os.urandom(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
+
+
+def _given(**attributes: Any) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value}
+
+
+def _link(message: Any) -> Link:
+    info = message.get("IFLA_LINKINFO")
+    kind = info.get("IFLA_INFO_KIND") if info else None
+    data = info.get("IFLA_INFO_DATA") if info and kind == "bridge" else None
+    is_port = info is not None and info.get("IFLA_INFO_SLAVE_KIND") == "bridge"
+    slave = info.get("IFLA_INFO_SLAVE_DATA") if is_port else None
+    filtering = data.get("IFLA_BR_VLAN_FILTERING") if data else None
+    return Link(
+        index=message["index"],
+        name=message.get("IFLA_IFNAME"),
+        kind=kind or "",
+        mac=message.get("IFLA_ADDRESS") or "",
+        mtu=message.get("IFLA_MTU") or 0,
+        is_up=bool(message["flags"] & _IFF_UP),
+        operstate=(message.get("IFLA_OPERSTATE") or "unknown").lower(),
+        master=message.get("IFLA_MASTER") or 0,
+        peer=message.get("IFLA_LINK") or 0,
+        promiscuity=message.get("IFLA_PROMISCUITY") or 0,
+        is_promisc=bool(message["flags"] & _IFF_PROMISC),
+        alias=message.get("IFLA_IFALIAS") or "",
+        vlan_filtering=None if filtering is None else bool(filtering),
+        port=_port(slave) if slave else None,
+    )
+
+
+def _port(slave: Any) -> Port:
+    return Port(
+        hairpin=bool(slave.get("IFLA_BRPORT_MODE")),
+        isolated=bool(slave.get("IFLA_BRPORT_ISOLATED")),
+    )
+
+
+def _address(message: Any) -> LinkAddress:
+    flags = message.get("IFA_FLAGS") or message["flags"]
+    text = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
+    return LinkAddress(
+        network=Network(parse_address(text), message["prefixlen"]),
+        scope=message["scope"],
+        is_tentative=bool(flags & _IFA_F_TENTATIVE),
+        has_failed_dad=bool(flags & _IFA_F_DADFAILED),
+    )
+
+
+def _routes(message: Any, family: int) -> list[KernelRoute]:
+    text = message.get("RTA_DST")
+    address = parse_address(text) if text else Address(family, 0)
+    assert 0 <= message["dst_len"] <= BITS[family]
+    metrics = message.get("RTA_METRICS")
+    hops = message.get("RTA_MULTIPATH") or [message]
+    return [
+        KernelRoute(
+            dst=Network(address, message["dst_len"]),
+            gw=parse_address(gw) if (gw := hop.get("RTA_GATEWAY")) else None,
+            oif=(hop.get("RTA_OIF") if hop is message else hop["oif"]) or 0,
+            table=message.get("RTA_TABLE") or message["table"],
+            priority=message.get("RTA_PRIORITY") or 0,
+            scope=message["scope"],
+            mtu=(metrics.get("RTAX_MTU") or 0) if metrics else 0,
+            advmss=(metrics.get("RTAX_ADVMSS") or 0) if metrics else 0,
+        )
+        for hop in hops
+    ]

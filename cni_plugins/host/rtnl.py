@@ -1,0 +1,117 @@
+"""rtnetlink: the only importer of pyroute2, and the one place every request goes through.
+
+Source: rtnetlink(7); pyroute2's IPRoute.  Never ``IPRoute(netns=…)``, which forks and creates a
+namespace that is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+from cni_plugins.errors import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_plugins.deadline import Deadline
+
+GROUP_LINK = 1 << 0
+GROUP_IPV6_ADDRESS = 1 << 8
+_DUMP_ATTEMPTS = 10
+
+
+class Rtnl:
+    """One rtnetlink socket, in the network namespace of the thread that opens it."""
+
+    def __init__(self) -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415 - takes longer than the rest of a call
+
+        self._socket = IPRoute(ext_ack=True, strict_check=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def request(self, what: str, method: str, *args: Any, **attributes: Any) -> list[Any]:
+        """Send one request and read its whole answer; dumps that the kernel interrupted again.
+
+        Args:
+            what: "verb object" for the error, such as ``add veth veth0``.
+            method: name of an IPRoute method.
+            args: its arguments.
+            attributes: its attributes.
+
+        Raises:
+            KernelError: with the kernel's errno and, where it gives one, its own explanation.
+        """
+        from pyroute2.netlink.exceptions import (  # noqa: PLC0415 - as above
+            NetlinkDumpInterrupted,
+            NetlinkError,
+        )
+
+        call: Callable[..., Any] = getattr(self._socket, method)
+        for _ in range(_DUMP_ATTEMPTS):
+            try:
+                return list(call(*args, **attributes) or ())
+            except NetlinkDumpInterrupted:
+                continue
+            except NetlinkError as e:
+                raise kernel_error(what, e.code, str(e.args[1] if len(e.args) > 1 else "")) from e
+            except OSError as e:
+                raise kernel_error(what, e.errno or 0, e.strerror or str(e)) from e
+        raise kernel_error(what, errno.EAGAIN, "the kernel interrupted the listing again and again")
+
+
+def kernel_error(what: str, number: int, said: str) -> KernelError:
+    """The error for a refused request: "verb object: reason", with the errno's name in details."""
+    number = abs(number)
+    reason = said or os.strerror(number)
+    return KernelError(f"{what}: {reason}", number, errno.errorcode.get(number, ""))
+
+
+class Events:
+    """Wake-ups when links or addresses of this thread's namespace change.
+
+    To be opened before the state is read, so that no change in between is missed.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        try:
+            self._socket.bind((0, groups))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.close()
+
+    def wait(self, deadline: Deadline, limit_s: float) -> bool:
+        """Wait until something changes; False when the time is up."""
+        timeout_s = min(deadline.remaining(), limit_s)
+        if timeout_s <= 0:
+            return False
+        self._socket.settimeout(timeout_s)
+        try:
+            with deadline.waiting():
+                self._socket.recv(1 << 16)
+        except TimeoutError:
+            return False
+        except OSError as e:
+            if e.errno != errno.ENOBUFS:  # too many events to keep: something surely changed
+                raise
+        return True
