@@ -50,6 +50,11 @@ def problems(ctx: Context, conf: BridgeConf) -> list[str]:
     ]
 
 
+def owner(ctx: Context) -> masquerade.Owner:
+    """The attachment as the owner of masquerade rules."""
+    return masquerade.Owner(ctx.network, ctx.container_id, ctx.ifname)
+
+
 def own_interface(ctx: Context, result: Result) -> Interface | None:
     """The last interface of the result that is this attachment's link."""
     mine = [i for i in result.interfaces if (i.name, i.sandbox) == (ctx.ifname, ctx.netns_path)]
@@ -152,14 +157,8 @@ def _rule_problems(
     assert result is not None
     ips = own_networks(result, ours)
     if conf.ip_masq and ips:
-        yield from masquerade.missing(
-            ctx.tools,
-            backend=_applied_backend(ctx, conf),
-            network=ctx.network,
-            container_id=ctx.container_id,
-            ifname=ctx.ifname,
-            ips=ips,
-        )
+        backend = _applied_backend(ctx, conf)
+        yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=backend)
     if conf.mac_spoof_check and port is not None:
         yield from spoofcheck.missing(
             ctx.tools.nftables,

@@ -91,7 +91,7 @@ def gc(ctx: Context, conf: BridgeConf) -> None:
             cleanup.attempt("leases", ctx.ipam.gc)
         if ctx.valid is not None and conf.ip_masq:
             keep = ctx.valid | ctx.journalled
-            cleanup.attempt("masquerade", collect_masquerade, ctx, keep)
+            cleanup.attempt("masquerade", masquerade.gc, ctx.tools, ctx.network, keep)
 
 
 def refuse_taken_ifname(ctx: Context) -> None:
@@ -215,14 +215,7 @@ def masquerade_addresses(ctx: Context, conf: BridgeConf, lease: Result) -> None:
     ips = tuple(ip.address for ip in lease.ips)
     ctx.plan["ips"] = [str(ip) for ip in ips]
     ctx.undo.push("masquerade", discard_masquerade, ctx, masquerade.BACKENDS, ips)
-    applied = masquerade.apply(
-        ctx.tools,
-        backend=conf.masq_backend,
-        network=ctx.network,
-        container_id=ctx.container_id,
-        ifname=ctx.ifname,
-        ips=ips,
-    )
+    applied = masquerade.apply(ctx.tools, inspection.owner(ctx), ips, backend=conf.masq_backend)
     ctx.plan["masquerade"] = applied.backend
 
 
@@ -238,19 +231,7 @@ def discard_masquerade(
     ctx: Context, backends: tuple[str, ...], ips: tuple[Network, ...]
 ) -> None:
     """Remove this attachment's masquerade rules; repeatable."""
-    masquerade.discard(
-        ctx.tools,
-        network=ctx.network,
-        container_id=ctx.container_id,
-        ifname=ctx.ifname,
-        backends=backends,
-        ips=ips,
-    )
-
-
-def collect_masquerade(ctx: Context, keep: frozenset[tuple[str, str]]) -> None:
-    """Remove masquerade rules of this network that no attachment to keep owns."""
-    masquerade.gc(ctx.tools, network=ctx.network, keep=keep)
+    masquerade.discard(ctx.tools, inspection.owner(ctx), backends=backends, ips=ips)
 
 
 def discard_link(ctx: Context) -> None:

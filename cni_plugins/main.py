@@ -25,7 +25,7 @@ def main(plugin_type: str | None = None) -> int:
         plugin_type: a type of the catalog; by default the name the executable was called by.
     """
     name = plugin_type or os.path.basename(sys.argv[0])
-    env = caller_environment(os.environ)
+    env = caller_environment(os.environ, is_frozen=hasattr(sys, "_MEIPASS"))
     if name == "cnictl":
         from cnictl.cli import main as operate  # noqa: PLC0415 - plugins never need it
 

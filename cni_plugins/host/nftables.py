@@ -1,0 +1,66 @@
+"""nftables by nft(8): one transaction per change, listings as JSON (libnftables-json(5))."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cni_plugins.errors import ExecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni_plugins.host.command import Runner
+
+_ABSENT = ("No such file or directory", "does not exist")
+
+
+class Nftables:
+    """The node's nftables."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def is_installed(self) -> bool:
+        """Whether nft is there."""
+        return self._runner.which("nft") is not None
+
+    def apply(self, commands: Sequence[dict[str, Any]]) -> None:
+        """Apply JSON commands at once: all of them or none.
+
+        Raises:
+            NotThere: an object that a command names does not exist.
+            ExecError: nft refused for another reason.
+        """
+        document = json.dumps({"nftables": list(commands)}).encode()
+        try:
+            self._runner.run(["nft", "-j", "-f", "-"], stdin=document)
+        except ExecError as e:
+            if any(text in e.stderr for text in _ABSENT):
+                raise NotThere(f"change rules: {e.msg}", status=e.status, stderr=e.stderr) from e
+            raise
+
+    def rules(self, family: str, table: str, chain: str) -> tuple[dict[str, Any], ...]:
+        """The rules of a chain; none when the chain does not exist or there is no nft."""
+        objects = self._list_chain(family, table, chain)
+        return tuple(entry["rule"] for entry in objects if "rule" in entry)
+
+    def has_chain(self, family: str, table: str, chain: str) -> bool:
+        """Whether the chain exists."""
+        return any("chain" in entry for entry in self._list_chain(family, table, chain))
+
+    def _list_chain(self, family: str, table: str, chain: str) -> list[dict[str, Any]]:
+        if not self.is_installed():
+            return []
+        try:
+            done = self._runner.run(["nft", "-j", "list", "chain", family, table, chain])
+        except ExecError as e:
+            if any(text in e.stderr for text in _ABSENT):
+                return []
+            raise
+        objects: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+        return objects
+
+
+class NotThere(ExecError):
+    """nft names an object that does not exist (any more)."""
