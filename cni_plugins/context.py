@@ -198,7 +198,10 @@ class Context:
 
     def nested(self, plugin: str, command: str) -> Context:
         """The context in which a delegate of ours runs within this call."""
-        return self._derived(plugin, self.call._replace(command=command), self.document, self.stdin)
+        call = self.call._replace(command=command)
+        nested = self._derived(plugin, call, self.document, self.stdin)
+        nested.plan = dict(self.plan)
+        return nested
 
     def with_config(self, call: Call, document: dict[str, Any], stdin: bytes) -> Context:
         """The same plugin called with an earlier call's variables and configuration."""

@@ -35,6 +35,7 @@ class Deadline:
         self._reserve_s = reserve_s
         self._stop = ""
         self._is_waiting = False
+        self._is_rolling_back = False
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
@@ -44,6 +45,7 @@ class Deadline:
     def release(self) -> None:
         """A rollback begins: offer the reserved share too, and hear no more signals."""
         self._reserve_s = 0.0
+        self._is_rolling_back = True
         self._stop = ""
 
     def remaining(self) -> float:
@@ -62,6 +64,8 @@ class Deadline:
 
     def interrupt(self, reason: str) -> None:
         """Tell the call to stop: at once where it waits, else at its next step."""
+        if self._is_rolling_back:
+            return
         self._stop = reason
         if self._is_waiting:
             self._is_waiting = False

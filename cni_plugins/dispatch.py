@@ -113,7 +113,7 @@ def _read(request: Request) -> bytes:
 
 
 def _decode(stdin: bytes) -> dict[str, Any]:
-    from cni_plugins.protocol.config import decode_json  # noqa: PLC0415 - not before JSON is needed
+    from cni_plugins.protocol.config import decode_json, find  # noqa: PLC0415 - as needed
 
     try:
         document = decode_json(stdin)
@@ -121,17 +121,12 @@ def _decode(stdin: bytes) -> dict[str, Any]:
             return {}
         if not isinstance(document, dict):
             raise ValueError("expected an object")  # noqa: TRY301, TRY004
-        name = _last(document, "name")
+        name = find(document, "name")
         if name is not None and not isinstance(name, str):
             raise ValueError("name: expected a string")  # noqa: TRY301, TRY004
     except ValueError as e:
         raise DecodeError(f"error unmarshall network config: {e}") from None
     return document
-
-
-def _last(document: dict[str, Any], key: str) -> Any:
-    """A top-level key's value whatever its case; the last one counts."""
-    return next((v for k, v in reversed(document.items()) if k.lower() == key), None)
 
 
 def _network_name(document: dict[str, Any]) -> str:
@@ -141,7 +136,9 @@ def _network_name(document: dict[str, Any]) -> str:
 
 
 def _config_version(document: dict[str, Any]) -> str:
-    version = _last(document, "cniversion")
+    from cni_plugins.protocol.config import find  # noqa: PLC0415 - as needed
+
+    version = find(document, "cniVersion")
     if version is None:
         return ""
     if not isinstance(version, str):

@@ -68,7 +68,7 @@ class Journal:
         try:
             raw = self._store.read(name)
             return None if raw is None else _decode(raw)
-        except (StateError, ValueError) as e:
+        except (StateError, ValueError, RecursionError) as e:
             self._warn(f"journal entry {self._store.path(name)} is ignored: {e}")
             return None
 

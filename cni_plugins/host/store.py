@@ -13,18 +13,21 @@ import fcntl
 import os
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cni_plugins.errors import Busy, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cni_plugins.deadline import Deadline
+
+T = TypeVar("T")
 
 _GONE = (FileNotFoundError, NotADirectoryError)
 _FIRST_RETRY_S = 0.0005
 _LONGEST_RETRY_S = 0.02
+_RACES = 16
 
 
 class Store:
@@ -62,7 +65,7 @@ class Store:
         try:
             temporary = self._write(name, content, mode, durable=False)
             try:
-                os.link(temporary, self.path(name))
+                _with_directory(self.path(name), os.link, temporary, self.path(name))
             except FileExistsError:
                 return False
             finally:
@@ -78,7 +81,7 @@ class Store:
         try:
             temporary = self._write(name, content, mode, durable=durable)
             try:
-                os.rename(temporary, self.path(name))
+                _with_directory(self.path(name), os.rename, temporary, self.path(name))
             except OSError:
                 os.unlink(temporary)
                 raise
@@ -86,6 +89,60 @@ class Store:
                 self._sync_directory(os.path.dirname(self.path(name)))
         except OSError as e:
             raise self._error("write", name, e) from e
+
+    def patch(self, name: str, offset: int, content: bytes) -> None:
+        """Change some bytes of a file in place, making it when missing."""
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            fd = _with_directory(self.path(name), os.open, self.path(name), flags, 0o600)
+            try:
+                os.pwrite(fd, content, offset)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise self._error("write", name, e) from e
+
+    def mtime_ns(self, name: str = "") -> int | None:
+        """When a file or directory was last changed, in nanoseconds; None when it is not there."""
+        try:
+            return os.stat(self.path(name)).st_mtime_ns
+        except _GONE:
+            return None
+        except OSError as e:
+            raise self._error("look at", name, e) from e
+
+    def discard_tree(self, name: str) -> None:
+        """Remove a directory with all that is in it."""
+        import shutil  # noqa: PLC0415 - rare
+
+        try:
+            shutil.rmtree(self.path(name))
+        except _GONE:
+            return
+        except OSError as e:
+            raise self._error("remove", name, e) from e
+
+    def problem(self) -> str:
+        """Why nothing could be written here, "" when it could; looks, but neither locks nor writes.
+
+        Root may write anywhere as far as access(2) goes, so the file system itself is asked.
+        """
+        place = self.root
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        try:
+            if not os.path.isdir(place):
+                return f"{place} is no directory"
+            facts = os.statvfs(place)
+        except OSError as e:
+            return f"{place}: {e.strerror}"
+        if facts.f_flag & os.ST_RDONLY:
+            return f"{place} is on a read-only file system"
+        if facts.f_blocks and not facts.f_bavail:
+            return f"the file system of {place} is full"
+        if facts.f_files and not facts.f_favail:
+            return f"the file system of {place} has no inodes left"
+        return ""
 
     def discard(self, name: str) -> bool:
         """Remove a file; False when there was none."""
@@ -153,11 +210,7 @@ class Store:
         path = self.path(name)
         flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
         try:
-            try:
-                return os.open(path, flags, mode)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-                return os.open(path, flags, mode)
+            return _with_directory(path, os.open, path, flags, mode)
         except OSError as e:
             raise self._error("lock", name, e) from e
 
@@ -171,12 +224,7 @@ class Store:
         """Write ``content`` beside its place and return the temporary file's path."""
         temporary = f"{self._scratch}/.{os.path.basename(name)}.{os.getpid()}.{time.time_ns():x}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(temporary, flags, mode)
-        except FileNotFoundError:
-            os.makedirs(self._scratch, 0o755, exist_ok=True)
-            os.makedirs(os.path.dirname(self.path(name)), 0o755, exist_ok=True)
-            fd = os.open(temporary, flags, mode)
+        fd = _with_directory(temporary, os.open, temporary, flags, mode)
         try:
             _write_all(fd, content)
             if durable:
@@ -200,6 +248,32 @@ class Store:
         return StateError(
             f"{verb} {self.path(name)}: {e.strerror or e}", errno.errorcode.get(e.errno or 0, "")
         )
+
+
+def read_file(path: str) -> bytes:
+    """A file anywhere on the node.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    content = Store(os.path.dirname(path)).read(os.path.basename(path))
+    if content is None:
+        raise StateError(f"open {path}: no such file or directory", "ENOENT")
+    return content
+
+
+def _with_directory(path: str, action: Callable[..., T], /, *args: Any) -> T:
+    """``action(*args)``, making the directory of ``path`` when it is missing.
+
+    Another call may remove a directory it left empty at any moment, hence the repetition.
+    """
+    for _ in range(_RACES):
+        try:
+            return action(*args)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    return action(*args)
 
 
 def _write_all(fd: int, content: bytes) -> None:

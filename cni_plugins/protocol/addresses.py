@@ -1,6 +1,6 @@
 """Addresses, networks and their arithmetic, with the text forms that the CNI types accept.
 
-Stricter than :mod:`netaddr`, which does the arithmetic: a network needs ``/prefix``, and netmasks,
+Stricter than :mod:`ipaddress`: a network needs ``/prefix``, and netmasks,
 zone ids, blanks and octets with leading zeros are refused; an IPv4-mapped IPv6 address is the IPv4
 address.  Host bits are kept (``10.0.0.5/8`` stays what it is).
 
@@ -26,6 +26,9 @@ class Address:
     value: int
 
     def __str__(self) -> str:
+        if self.family == 6 and 1 << 16 <= self.value < 1 << 32:
+            # the C library would end these in dotted decimals, "::0.1.0.2", Go does not
+            return f"::{self.value >> 16:x}:{self.value & 0xFFFF:x}"
         return socket.inet_ntop(_AF[self.family], self.packed)
 
     def __lt__(self, other: Address) -> bool:

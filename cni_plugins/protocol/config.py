@@ -18,6 +18,7 @@ value of another JSON type is an error: ``"yes"`` is not true, 1500.0 is not an 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import MISSING, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -39,6 +40,7 @@ type_of_json = {
     type(None): "null",
 }
 _DEEPEST = 200
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Reader:
@@ -168,6 +170,11 @@ def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+def find(document: dict[str, Any], name: str) -> Any:
+    """The value of a top-level key whatever its case, None when absent; the last one counts."""
+    return next((v for k, v in reversed(document.items()) if k.lower() == name.lower()), None)
+
+
 def fold(value: dict[str, Any]) -> dict[str, Any]:
     """The object with lower-case keys; of keys that differ in case only, the last one stays."""
     return {k.lower(): v for k, v in value.items()}
@@ -241,6 +248,13 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"invalid number {word}")
 
 
+def _finite(word: str) -> float:
+    number = float(word)
+    if number in {float("inf"), float("-inf")}:
+        _refuse_constant(word)
+    return number
+
+
 def _refuse_depth(value: object, depth: int = 0) -> None:
     if depth > _DEEPEST:
         raise ValueError(f"nested deeper than {_DEEPEST} levels")
@@ -264,8 +278,15 @@ def decode_json(raw: bytes) -> Any:
             raw.decode("utf-8", "replace"),
             object_pairs_hook=_last_wins,
             parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
         _refuse_depth(value)
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
-    return value
+    return _whole_characters(value) if _HALF_CHARACTER.search(raw) else value
+
+
+def _whole_characters(value: Any) -> Any:
+    """Halves of a surrogate pair that stand alone, which no UTF-8 can carry, become U+FFFD."""
+    text_form = json.dumps(value, ensure_ascii=False)
+    return json.loads(text_form.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

@@ -13,9 +13,11 @@ from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
     any_object,
     array_of,
+    find,
     flag,
     key,
     map_of,
+    optional,
     parsed,
     read,
     record,
@@ -65,7 +67,7 @@ def valid_attachments(document: dict[str, Any]) -> frozenset[tuple[str, str]] | 
         ConfigError: the list is malformed.
     """
     for name in ("cni.dev/valid-attachments", "cni.dev/attachments"):
-        given = document.get(name)
+        given = find(document, name)
         if given is not None:
             entries = _attachments.read(given, f'["{name}"]')
             return frozenset((entry.container_id, entry.ifname) for entry in entries)
@@ -74,7 +76,7 @@ def valid_attachments(document: dict[str, Any]) -> frozenset[tuple[str, str]] | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MacArgs:
-    mac: str = key("mac", parsed(args.parse_mac, "a MAC address"), default="")
+    mac: str | None = key("mac", optional(parsed(args.parse_mac, "a MAC address")), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def requested_mac(document: dict[str, Any], cni_args: str) -> str:
     """
     from_args = args.parse_args(cni_args, {"MAC": lambda t: args.parse_mac(t) if t else ""})
     sources = read(_MacSources, document)
-    return sources.runtime_config.mac or sources.args.cni.mac or from_args.get("MAC", "")
+    return sources.runtime_config.mac or sources.args.cni.mac or str(from_args.get("MAC", ""))
 
 
 def parse_name(document: Any) -> str:
@@ -106,9 +108,7 @@ def parse_name(document: Any) -> str:
     Raises:
         ConfigError: the document or its name is missing, or the name has foreign characters.
     """
-    name = None
-    if isinstance(document, dict):
-        name = next((v for k, v in reversed(document.items()) if k.lower() == "name"), None)
+    name = find(document, "name") if isinstance(document, dict) else None
     if not name:
         raise ConfigError("", "missing network name")
     args.validate_network_name(name)

@@ -20,11 +20,13 @@ from typing import Any, Literal
 from cni_plugins.errors import CniError, ConfigError, DecodeError
 from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.config import (
-    ip_address,
     array_of,
+    find,
     integer,
-    key,
+    ip_address,
     ip_network,
+    join,
+    key,
     optional,
     read,
     record,
@@ -45,7 +47,7 @@ def parse_version(version: str) -> tuple[int, int, int]:
     """
     parts = (version or "0.1.0").split(".")
     try:
-        if len(parts) > 3 or any(not p.strip("+-").isdigit() for p in parts):
+        if len(parts) > 3 or not all(p.isascii() and p.strip("+-").isdigit() for p in parts):
             raise ValueError  # noqa: TRY301 - one message for every fault
         numbers = [int(p) for p in parts]
     except ValueError:
@@ -169,8 +171,7 @@ def decode(document: dict[str, Any], config_version: str, path: str = "") -> Res
         ConfigError: a key of the document is faulty.
     """
     family = family_of(config_version)
-    own = next((v for k, v in document.items() if k.lower() == "cniversion"), None)
-    version = config_version if own in {None, ""} else own
+    version = _own_version(document, path) or config_version
     if version not in FAMILIES[family] and not (family == "A" and version == ""):
         supported = " ".join(FAMILIES[family])
         raise CniError(
@@ -188,8 +189,12 @@ def decode_any(document: dict[str, Any], config_version: str) -> Result:
         CniError: 999, the version is unknown.
         ConfigError: a key of the document is faulty.
     """
-    own = next((v for k, v in document.items() if k.lower() == "cniversion"), None)
-    return decode(document, own if isinstance(own, str) and own else config_version)
+    return decode(document, _own_version(document) or config_version)
+
+
+def _own_version(document: dict[str, Any], path: str = "") -> str:
+    own = find(document, "cniVersion")
+    return "" if own is None else str(text.read(own, join(path, "cniVersion")))
 
 
 def decode_prev_result(document: dict[str, Any], config_version: str) -> Result:
@@ -352,7 +357,7 @@ def convert(document: dict[str, Any], version: str) -> dict[str, Any]:
         ConfigError: a key of the document is faulty.
     """
     result = decode_any(document, "")
-    own = next((v for k, v in document.items() if k.lower() == "cniversion"), None) or "0.1.0"
-    if not result.ips and family_of(own) == "A" and (version or "0.1.0") in FAMILIES["A"]:
+    own_family = family_of(_own_version(document))
+    if not result.ips and own_family == "A" and (version or "0.1.0") in FAMILIES["A"]:
         return {"cniVersion": version or "0.1.0", "dns": _dns(result.dns)}
     return encode(result, version)

@@ -1,0 +1,1 @@
+"""host-local: addresses from ranges on this node, kept in files."""

@@ -1,0 +1,182 @@
+"""Our own records beside the lease folders: who has what, and which addresses are free.
+
+``<dataDir>/.cni-plugins/<network>/``:
+
+- ``header.json``: the boot in which it was last used, and the lease folder's time of change;
+- ``owners/<attachment>.json``: the addresses and the witness of an attachment;
+- ``used/<family>-<block>``: a bit for each of 65,536 addresses, set when the address is leased.
+
+An index, never the truth: that is the lease files.  It may call a leased address free (a crash
+between the two), which the lease file then corrects, and it is rebuilt when the lease folder was
+changed by anybody else.  So ADD and DEL cost the same with ten leases and with sixty thousand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cni_plugins.protocol import names
+from cni_plugins.protocol.addresses import Address, parse_address
+from cni_plugins.witness import Witness
+
+if TYPE_CHECKING:
+    from cni_plugins.host.store import Store
+    from host_local_ipam.ranges import Span
+
+SCHEMA = 1
+_HEADER = "header.json"
+_BLOCK_BITS = 16
+_BLOCK_BYTES = (1 << _BLOCK_BITS) // 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """An attachment with leases; ``suspected`` is when its namespace was first not found.
+
+    Leases that the reference suite wrote have an empty witness; its oldest ones know no ifname.
+    """
+
+    container_id: str
+    ifname: str
+    ips: tuple[Address, ...] = ()
+    witness: Witness = field(default_factory=Witness)
+    suspected: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """When the index was last known to agree with the lease folder."""
+
+    boot_id: str
+    mtime_ns: int
+
+
+class Index:
+    """The index of one network; to be used under the network's lock."""
+
+    def __init__(self, store: Store, network: str) -> None:
+        self._store = store
+        self._network = network
+        self._blocks: dict[str, bytes | None] = {}
+
+    def header(self) -> Header | None:
+        """The header; None when there is no usable index."""
+        document = self._read_json(_HEADER)
+        if document.get("schema") != SCHEMA:
+            return None
+        return Header(str(document.get("boot_id")), int(document.get("mtime_ns", 0)))
+
+    def write_header(self, header: Header) -> None:
+        """Note that the index agrees with the lease folder."""
+        document = {"schema": SCHEMA, "boot_id": header.boot_id, "mtime_ns": header.mtime_ns}
+        self._store.replace(_HEADER, json.dumps(document).encode())
+
+    def clear(self) -> None:
+        """Forget everything but the witnesses, which a rebuild cannot find anywhere else."""
+        self._store.discard(_HEADER)
+        self._store.discard_tree("used")
+        self._blocks.clear()
+
+    # --- owners --------------------------------------------------------------------------------
+
+    def owner(self, container_id: str, ifname: str) -> Owner | None:
+        """The record of an attachment."""
+        return self._read_owner(self._owner_name(container_id, ifname))
+
+    def owners(self) -> list[Owner]:
+        """All records."""
+        found = (self._read_owner(f"owners/{name}") for name in self._store.names("owners"))
+        return [owner for owner in found if owner is not None]
+
+    def write_owner(self, owner: Owner) -> None:
+        """Write a record."""
+        document = {
+            "id": owner.container_id,
+            "ifname": owner.ifname,
+            "ips": [str(ip) for ip in owner.ips],
+            "witness": owner.witness.as_json(),
+            "suspected": owner.suspected,
+        }
+        name = self._owner_name(owner.container_id, owner.ifname)
+        self._store.replace(name, json.dumps(document).encode())
+
+    def discard_owner(self, owner: Owner) -> None:
+        """Remove a record."""
+        self._store.discard(self._owner_name(owner.container_id, owner.ifname))
+
+    def _owner_name(self, container_id: str, ifname: str) -> str:
+        return f"owners/{names.attachment(self._network, container_id, ifname)}.json"
+
+    def _read_owner(self, name: str) -> Owner | None:
+        document = self._read_json(name)
+        try:
+            return Owner(
+                container_id=str(document["id"]),
+                ifname=str(document["ifname"]),
+                ips=tuple(parse_address(ip) for ip in document["ips"]),
+                witness=Witness.from_json(document.get("witness")),
+                suspected=float(document.get("suspected", 0.0)),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        """A file's object; {} for whatever cannot be understood."""
+        raw = self._store.read(name)
+        try:
+            document = json.loads(raw) if raw else {}
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    # --- used addresses ------------------------------------------------------------------------
+
+    def mark(self, address: Address, *, used: bool) -> None:
+        """Note that an address is leased, or no longer."""
+        name, bit = _place(address)
+        block = self._block(name) or bytes(_BLOCK_BYTES)
+        old = block[bit // 8]
+        new = old | 1 << bit % 8 if used else old & ~(1 << bit % 8)
+        if new != old:
+            self._store.patch(name, bit // 8, bytes([new]))
+            self._blocks[name] = block[: bit // 8] + bytes([new]) + block[bit // 8 + 1 :]
+
+    def mark_all(self, addresses: list[Address]) -> None:
+        """Note many addresses at once as leased, in an index that was cleared."""
+        blocks: dict[str, bytearray] = {}
+        for address in addresses:
+            name, bit = _place(address)
+            blocks.setdefault(name, bytearray(_BLOCK_BYTES))[bit // 8] |= 1 << bit % 8
+        for name, content in blocks.items():
+            self._store.replace(name, bytes(content))
+        self._blocks.clear()
+
+    def first_free(self, span: Span) -> Address | None:
+        """The lowest address of a span that is not noted as leased."""
+        family, value, last = span.first.family, span.first.value, span.last.value
+        while value <= last:
+            name, bit = _place(Address(family, value))
+            block = self._block(name)
+            if block is None:
+                return Address(family, value)
+            free = ~int.from_bytes(block, "little") >> bit
+            room = (1 << _BLOCK_BITS) - bit
+            free &= (1 << min(room, last - value + 1)) - 1
+            if free:
+                return Address(family, value + (free & -free).bit_length() - 1)
+            value += room
+        return None
+
+    def _block(self, name: str) -> bytes | None:
+        if name not in self._blocks:
+            content = self._store.read(name)
+            self._blocks[name] = content.ljust(_BLOCK_BYTES, b"\0") if content else None
+        return self._blocks[name]
+
+
+def _place(address: Address) -> tuple[str, int]:
+    """The file and the bit of an address."""
+    block = address.value >> _BLOCK_BITS
+    return f"used/{address.family}-{block:x}", address.value & ((1 << _BLOCK_BITS) - 1)
