@@ -5,12 +5,8 @@ Source: CNI spec 1.1.0, section 2; order, codes and messages as pkg/skel of cont
 
 from __future__ import annotations
 
-import json
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from cni_plugins import verbs as run_verb
-from cni_plugins.context import Context
 from cni_plugins.errors import (
     INTERNAL,
     INVALID_NETNS,
@@ -46,6 +42,8 @@ def run(plugin: Plugin, request: Request) -> Reply:
         _copy_notes(e, error)
         stdout, exit_code = error_object(error), 1
     except Exception as e:  # noqa: BLE001 - a traceback on stdout would break the protocol
+        import traceback  # noqa: PLC0415 - never, one hopes
+
         log.append(traceback.format_exc())
         error = CniError(INTERNAL, f"{type(e).__name__}: {e}", "a bug; its traceback is on stderr")
         _copy_notes(e, error)
@@ -70,6 +68,9 @@ def _answer(plugin: Plugin, request: Request, log: list[str]) -> bytes:
     gate(plugin, call.command, version)
     if call.command in {"ADD", "DEL"} and not call.netns_override:
         _refuse_own_netns(call)
+    from cni_plugins import verbs  # noqa: PLC0415 - not before a verb runs
+    from cni_plugins.context import Context  # noqa: PLC0415 - as above
+
     with Context(
         plugin=plugin.type,
         call=call,
@@ -81,7 +82,7 @@ def _answer(plugin: Plugin, request: Request, log: list[str]) -> bytes:
         deadline=request.deadline,
         log=log,
     ) as ctx:
-        answer = run_verb.perform(plugin, ctx)
+        answer = verbs.perform(plugin, ctx)
     return b"" if answer is None else _json(answer)
 
 
@@ -198,6 +199,8 @@ def _refuse_own_netns(call: Call) -> None:
 
 
 def _json(document: dict[str, Any]) -> bytes:
+    import json  # noqa: PLC0415 - VERSION does without
+
     text = json.dumps(document, indent=4, ensure_ascii=False)
     for character in "<>&":  # as Go's encoder writes them
         text = text.replace(character, f"\\u{ord(character):04x}")

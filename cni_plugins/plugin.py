@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from cni_plugins.protocol.result import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verbs:
+class Verbs(NamedTuple):
     """The functions of a plugin; each plugin folder's ``plugin.py`` has one as ``VERBS``.
 
     ``parse`` reads the decoded configuration for ADD, CHECK and STATUS: strict, without I/O,
