@@ -57,7 +57,7 @@ class Undo:
             try:
                 inverse(*args)
             except Exception as trouble:  # noqa: BLE001 - the replay must reach the first step
-                exc.add_note(f"rollback of {what}: {trouble}")
+                exc.add_note(f"rollback of {what}: {_say(trouble)}")
 
 
 class Cleanup:
@@ -89,7 +89,11 @@ class Cleanup:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc is not None or not self._failures:
+        if exc is not None:
+            for what, failure in self._failures:
+                exc.add_note(f"clean up {what}: {_say(failure)}")
+            return
+        if not self._failures:
             return
         raise self._report() from self._failures[0][1]
 
@@ -97,15 +101,19 @@ class Cleanup:
         """One failure keeps its own code and details; several are listed in the details."""
         if len(self._failures) == 1:
             what, failure = self._failures[0]
-            code = failure.code if isinstance(failure, CniError) else INTERNAL
-            details = failure.details if isinstance(failure, CniError) else ""
-            msg = failure.msg if isinstance(failure, CniError) else repr(failure)
-            return CniError(code, f"clean up {what}: {msg}", details)
-        codes = {f.code for _, f in self._failures if isinstance(f, CniError)}
+            if not isinstance(failure, CniError):
+                return CniError(INTERNAL, f"clean up {what}: {_say(failure)}")
+            return CniError(failure.code, f"clean up {what}: {failure.msg}", failure.details)
+        codes = {f.code if isinstance(f, CniError) else INTERNAL for _, f in self._failures}
         code = codes.pop() if len(codes) == 1 else INTERNAL
         listed = ", ".join(what for what, _ in self._failures)
         return CniError(
             code,
             f"clean up {listed}: {len(self._failures)} steps failed, the others were done",
-            "\n".join(f"{what}: {failure}" for what, failure in self._failures),
+            "\n".join(f"{what}: {_say(failure)}" for what, failure in self._failures),
         )
+
+
+def _say(failure: Exception) -> str:
+    """Our own errors speak for themselves; of others the class tells more than the text."""
+    return str(failure) if isinstance(failure, CniError) else repr(failure)
