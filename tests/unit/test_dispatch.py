@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -11,7 +12,8 @@ from cni_plugins import catalog
 from cni_plugins.errors import AlreadyAttached, CniError, DelegateError
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.addresses import parse_network
-from cni_plugins.protocol.result import IP, Interface, Result
+from cni_plugins.protocol.result import DNS, IP, Interface, Result
+from cni_plugins.protocol.versions import decode_prev_result
 from tests.kit.requests import Recorder, config, environment, error_of
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def given(ctx: Context) -> tuple[str, ...]:
     return (ctx.container_id, ctx.netns_path, ctx.ifname, ctx.cni_args, ctx.call.path)
 
 
-@statement("SK01")
+@statement("SK01", "NP06")
 def test_add_is_given_everything_once() -> None:
     """ADD's function sees the variables and the raw bytes of stdin."""
     recorder = Recorder(versions=spec.ALL)
@@ -617,6 +619,62 @@ def test_the_result_is_printed_in_the_configuration_s_version() -> None:
         "ips": [{"version": "4", "interface": 0, "address": "10.0.0.2/24"}],
         "dns": {},
     }
+
+
+def passing_on(ctx: Context) -> Result:
+    """A chained plugin that changes nothing."""
+    return decode_prev_result(ctx.document["prevResult"], ctx.cni_version)
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param("0.3.1", marks=statement("NP03")),
+        pytest.param("0.4.0", marks=statement("NP04")),
+    ],
+)
+def test_a_chained_plugin_passes_the_result_on(version: str) -> None:
+    """Read and written again it is the same, with its empty dns."""
+    prev_result = {
+        "cniVersion": version,
+        "interfaces": [{"name": "eth0", "sandbox": "/n"}],
+        "ips": [{"version": "4", "address": "10.1.2.3/24", "interface": 0}],
+        "dns": {},
+    }
+    reply = Recorder(versions=spec.ALL, answer=passing_on).run(
+        environment("ADD"), config(version, prevResult=prev_result)
+    )
+    assert json.loads(reply.stdout) == prev_result
+
+
+@statement("NP05")
+def test_a_chained_plugin_changes_the_result() -> None:
+    """One thing, and the rest stays."""
+
+    def answer(ctx: Context) -> Result:
+        return replace(passing_on(ctx), dns=DNS(nameservers=("1.2.3.4",)))
+
+    ips = [{"version": "4", "address": "10.1.2.3/24"}]
+    reply = Recorder(versions=spec.ALL, answer=answer).run(
+        environment("ADD"),
+        config("0.4.0", prevResult={"cniVersion": "0.3.1", "ips": ips, "dns": {}}),
+    )
+    assert json.loads(reply.stdout) == {
+        "cniVersion": "0.4.0",
+        "ips": ips,
+        "dns": {"nameservers": ["1.2.3.4"]},
+    }
+
+
+@statement("NP01", "NP10")
+@pytest.mark.parametrize(("command", "prints"), [("ADD", True), ("DEL", False)])
+def test_only_add_prints_on_success(command: str, *, prints: bool) -> None:
+    """Whatever a verb's function returns."""
+    reply = Recorder(versions=spec.ALL, answer=lambda _ctx: Result()).run(
+        environment(command), config("1.1.0")
+    )
+    assert reply.exit_code == 0
+    assert bool(reply.stdout) is prints
 
 
 def test_a_result_that_cannot_be_printed_rolls_back() -> None:
