@@ -271,7 +271,8 @@ def _with_directory(path: str, action: Callable[..., T], /, *args: Any) -> T:
         try:
             return action(*args)
         except FileNotFoundError:
-            with contextlib.suppress(FileNotFoundError):
+            # makedirs reports "exists" for a directory that is removed while it looks
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     return action(*args)
 
