@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bridge.conf import BridgeConf
     from cni_plugins.host.links import Link, Links
 
+SCOPE_LINK = 253
 ANYWHERE = {4: Network(Address(4, 0), 0), 6: Network(Address(6, 0), 0)}
 
 
@@ -36,6 +37,16 @@ def _has_default(routes: list[Route], family: int) -> bool:
         route.dst.family == family and route.dst.is_default and route.gw is not None
         for route in routes
     )
+
+
+def with_gateway(route: Route, lease: Result) -> Route:
+    """A route without a gateway goes through the first one of its family, unless its scope says
+    that the destination is on the link."""
+    if route.gw is not None or (route.scope or 0) >= SCOPE_LINK:
+        return route
+    family = route.dst.family
+    gws = (ip.gateway for ip in lease.ips if ip.address.family == family and ip.gateway)
+    return replace(route, gw=next(gws, None))
 
 
 def gateway_networks(lease: Result) -> tuple[Network, ...]:

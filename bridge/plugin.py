@@ -23,7 +23,7 @@ from cni_plugins.undo import Cleanup
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Link, Links
-    from cni_plugins.protocol.addresses import Address, Network
+    from cni_plugins.protocol.addresses import Network
 
 _NAME_ATTEMPTS = 4
 
@@ -191,8 +191,7 @@ def configure(ctx: Context, conf: BridgeConf, inside: Link, lease: Result) -> No
     if conf.enable_dad:
         ctx.container.settle_addresses(inside, ctx.deadline)
     for route in lease.routes:
-        gw = route.gw or _first_gateway(lease, route.dst.family)
-        ctx.container.add_route(inside, replace(route, gw=gw))
+        ctx.container.add_route(inside, gateway.with_gateway(route, lease))
 
 
 def serve_gateways(ctx: Context, conf: BridgeConf, bridge: Link, lease: Result) -> None:
@@ -259,12 +258,6 @@ def report(
         interfaces.append(Interface(name=link.name, mac=link.mac))
     result = lease.with_interfaces(*interfaces, ips_on=2)
     return replace(result, dns=conf.dns.as_dns()) if conf.has_own_dns else result
-
-
-def _first_gateway(lease: Result, family: int) -> Address | None:
-    return next(
-        (ip.gateway for ip in lease.ips if ip.address.family == family and ip.gateway), None
-    )
 
 
 VERBS = Verbs(

@@ -5,7 +5,7 @@ A collector that frees a living attachment is worse than a leak: see docs/design
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from cni_plugins.deadline import Deadline
@@ -51,13 +51,10 @@ def lock_if_idle(ctx: Context) -> Iterator[bool]:
     """The attachment's lock, or False at once when another verb holds it."""
     from cni_plugins.verbs import attachment_lock  # noqa: PLC0415 - verbs imports this module late
 
-    lock = attachment_lock(ctx, deadline=Deadline(0.0), remove=True)
-    try:
-        lock.__enter__()
-    except Busy:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(attachment_lock(ctx, deadline=Deadline(0.0)))
+            is_idle = True
+        except Busy:
+            is_idle = False
+        yield is_idle

@@ -6,7 +6,7 @@ Order of locks: attachment, then a network's store, then a tool's.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import AlreadyAttached, NetnsError, StateError
@@ -81,7 +81,7 @@ def delete(verbs: Verbs, ctx: Context) -> None:
     if not verbs.journaled:
         verbs.delete(ctx, verbs.parse_cleanup(ctx, ctx.document))
         return
-    with attachment_lock(ctx, remove=True):
+    with attachment_lock(ctx):
         journal = Journal(ctx.warn)
         ctx.record = journal.read(ctx.network, ctx.attachment, ctx.plugin)
         with Cleanup() as cleanup:
@@ -122,9 +122,7 @@ def collect(verbs: Verbs, ctx: Context) -> None:
 
 
 @contextmanager
-def attachment_lock(
-    ctx: Context, *, deadline: Deadline | None = None, remove: bool = False
-) -> Iterator[None]:
+def attachment_lock(ctx: Context, *, deadline: Deadline | None = None) -> Iterator[None]:
     """One verb at a time per attachment; Busy when the deadline passes.
 
     A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
@@ -133,30 +131,16 @@ def attachment_lock(
     Args:
         ctx: the call.
         deadline: another than the call's own.
-        remove: the lock's file goes when the block succeeds (nobody else can hold it).
     """
-    store = Store(LOCKS)
-    name = f"{ctx.network}/{ctx.attachment}"
-    with _lock(ctx, store, name, deadline or ctx.deadline) as is_held:
+    with ExitStack() as stack:
+        store = Store(LOCKS)
+        name = f"{ctx.network}/{ctx.attachment}"
+        try:
+            stack.enter_context(store.locked(name, deadline or ctx.deadline))
+            stack.callback(store.discard, name)
+        except StateError as e:
+            ctx.warn(f"went on without the lock of the attachment: {e}")
         yield
-        if remove and is_held:
-            store.discard(name)
-            store.discard_directory(ctx.network)
-
-
-@contextmanager
-def _lock(ctx: Context, store: Store, name: str, deadline: Deadline) -> Iterator[bool]:
-    lock = store.locked(name, deadline)
-    try:
-        lock.__enter__()
-        is_held = True
-    except StateError as e:
-        ctx.warn(f"went on without the lock of the attachment: {e}")
-        is_held, lock = False, nullcontext()
-    try:
-        yield is_held
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:

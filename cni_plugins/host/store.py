@@ -172,6 +172,8 @@ class Store:
     def locked(self, name: str, deadline: Deadline, *, mode: int = 0o600) -> Iterator[None]:
         """Hold the lock of file ``name``, which is made when missing and stays empty.
 
+        Whoever holds the lock may remove the file: others that wait for it then start anew.
+
         Raises:
             Busy: the deadline passed; the message names the holder.
         """

@@ -1,0 +1,1 @@
+"""What the tests stand on: throw-away nodes, requests, snapshots, faults."""

@@ -1,0 +1,82 @@
+"""Snapshots of a node, for "nothing is left" and "nothing was changed"."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.kit.node import Node, Pod
+
+_VOLATILE_LINK = {
+    "ifindex", "link_index", "link_netnsid", "link", "operstate", "flags", "stats", "stats64",
+    "linkinfo", "inet6_addr_gen_mode", "address", "broadcast", "addr_info",
+}  # fmt: skip
+SHARED_FILES = (
+    "/var/lib/cni/networks/net1/lock",
+    "/var/lib/cni/networks/net1/last_reserved_ip.",
+    "/var/lib/cni/networks/.cni-plugins/net1/header.json",
+    "/var/lib/cni/networks/.cni-plugins/net1/used/",
+)
+"""Objects of the file system that ADD ensures and nobody undoes: docs/compatibility.md."""
+SHARED_TABLES = {
+    ("ip", "nat"), ("ip6", "nat"), ("inet", "cni_plugins_masquerade"), ("bridge", "nat"),
+}  # fmt: skip
+
+
+def snapshot(node: Node, *pods: Pod, shared_links: tuple[str, ...] = ("br0",)) -> dict[str, Any]:
+    """What is on the node but for the shared objects."""
+    return {
+        "links": _links(node.ip("addr"), shared_links),
+        "rules": _rules(node),
+        "files": [
+            path
+            for path in node.files("/var/lib/cni", "/run/cni-plugins")
+            if not path.startswith(SHARED_FILES)
+        ],
+        "pods": {pod.name: _links(pod.ip("addr"), ()) for pod in pods},
+        "pod routes": {
+            pod.name: [pod.ip("-4", "route"), pod.ip("-6", "route")] for pod in pods
+        },
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any], said: str = "") -> None:
+    """Fail with a readable difference."""
+    if before != after:
+        texts = [json.dumps(s, indent=1, sort_keys=True).splitlines() for s in (before, after)]
+        difference = "\n".join(difflib.unified_diff(*texts, "before", "after", lineterm="", n=1))
+        raise AssertionError(f"{said}\n{difference}")
+
+
+def _links(listed: list[dict[str, Any]], shared: tuple[str, ...]) -> list[dict[str, Any]]:
+    found = []
+    for link in listed:
+        if not link or link["ifname"] in shared:
+            continue
+        kept = {k: v for k, v in link.items() if k not in _VOLATILE_LINK}
+        kept["addresses"] = sorted(
+            f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link"
+        )
+        found.append(kept)
+    return sorted(found, key=lambda link: link["ifname"])
+
+
+def _rules(node: Node) -> list[str]:
+    """Every rule, and every chain that is not a shared table's base chain."""
+    found = []
+    for entry in node.nft():
+        for kind, body in entry.items():
+            if kind in {"metainfo", "table"}:
+                if kind == "table" and (body["family"], body["name"]) not in SHARED_TABLES:
+                    found.append(json.dumps(body, sort_keys=True))
+                continue
+            stripped = {k: v for k, v in body.items() if k not in {"handle"}}
+            place = (body.get("family"), body.get("table"))
+            is_base = kind == "chain" and ("hook" in body or body["name"] == "masq_checks")
+            is_skeleton = kind == "rule" and body.get("chain") == "postrouting"
+            if place in SHARED_TABLES and (is_base or is_skeleton):
+                continue
+            found.append(f"{kind} {json.dumps(stripped, sort_keys=True)}")
+    return sorted(found)
