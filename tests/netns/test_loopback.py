@@ -73,7 +73,6 @@ def test_add_brings_lo_up_and_reports_it_in_the_version_s_own_form(
 @pytest.mark.statement("LO-01")
 def test_add_as_a_process(node: Node, pod: Pod) -> None:
     """Exit status 0, a result on stdout and nothing on stderr."""
-    node.write("/run/stdin", json.dumps(conf()))
     variables = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "dummy",
