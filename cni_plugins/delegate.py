@@ -35,17 +35,18 @@ class Delegate:
         """ADD; what it made is undone when the caller's ADD fails later, or when it fails itself.
 
         Raises:
+            CniError: there is no such plugin.
             DelegateError: as the delegate answered.
         """
+        path = self._find()
         self._ctx.undo.push(f"{self._type} ADD", self._undo_add)
         try:
-            return self._add()
+            return self._add(path)
         except DelegateError as e:
             self._refused = e.already_allocated
             raise
 
-    def _add(self) -> Result:
-        path = self._find()
+    def _add(self, path: str) -> Result:
         plugin = self._ours(path)
         if plugin is None:
             try:
@@ -84,8 +85,8 @@ class Delegate:
             self.delete()
 
     def _run(self, command: str) -> None:
+        path = self._find()
         try:
-            path = self._find()
             plugin = self._ours(path)
             if plugin is None:
                 self._execute(path, command)
