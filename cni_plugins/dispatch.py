@@ -107,9 +107,7 @@ def _read(request: Request) -> bytes:
     except OSError as e:
         raise CniError(IO_FAILURE, f"error reading from stdin: {e.strerror or e}") from e
     if len(stdin) > STDIN_BYTES:
-        raise DecodeError(
-            f"error unmarshall network config: it is larger than {STDIN_BYTES} bytes"
-        )
+        raise DecodeError(f"error unmarshall network config: it is larger than {STDIN_BYTES} bytes")
     return stdin
 
 
@@ -121,10 +119,10 @@ def _decode(stdin: bytes) -> dict[str, Any]:
         if document is None:
             return {}
         if not isinstance(document, dict):
-            raise ValueError("expected an object")  # noqa: TRY301, TRY004
+            raise ValueError("expected an object")  # noqa: TRY004, TRY301
         name = find(document, "name")
         if name is not None and not isinstance(name, str):
-            raise ValueError("name: expected a string")  # noqa: TRY301, TRY004
+            raise ValueError("name: expected a string")  # noqa: TRY301
     except ValueError as e:
         raise DecodeError(f"error unmarshall network config: {e}") from None
     return document

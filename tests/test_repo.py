@@ -95,7 +95,7 @@ def may_import(importer: str, imported: str) -> bool:
     if imported == "cni_plugins":  # the package itself is a docstring
         return True
     if package != "cni_plugins":
-        return package == "cnictl" or imported.split(".")[0] in {"cni_plugins", package}
+        return package == "cnictl" or imported.split(".", maxsplit=1)[0] in {"cni_plugins", package}
     if importer in BELOW:
         return imported in BELOW[importer]
     if rest.startswith("protocol"):
@@ -104,7 +104,7 @@ def may_import(importer: str, imported: str) -> bool:
         friends = AMONG_ADAPTERS.get(rest.removeprefix("host."), set())
         is_below = imported in BASE or imported.startswith("cni_plugins.protocol")
         return is_below or imported in {f"cni_plugins.host.{friend}" for friend in friends}
-    return imported.split(".")[0] == "cni_plugins" or (importer, imported) == (
+    return imported.split(".", maxsplit=1)[0] == "cni_plugins" or (importer, imported) == (
         "cni_plugins.main",
         "cnictl.cli",
     )

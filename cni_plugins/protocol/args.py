@@ -9,7 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from cni_plugins.errors import INVALID_CONFIG, UNKNOWN_CONTAINER, CniError, ConfigError, RequestError
+from cni_plugins.errors import (
+    INVALID_CONFIG,
+    UNKNOWN_CONTAINER,
+    CniError,
+    ConfigError,
+    RequestError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,9 +61,7 @@ def validate_ifname(name: str) -> None:
         raise RequestError("interface name contains / or : or whitespace characters")
 
 
-def parse_args(
-    cni_args: str, known: Mapping[str, Callable[[str], Any]]
-) -> dict[str, Any]:
+def parse_args(cni_args: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Read CNI_ARGS, ``K=V;K2=V2``, strictly.
 
     Args:

@@ -181,7 +181,11 @@ def fold(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(
-    cls: type[T], value: Any, path: str = "", *, forgive: Callable[[ConfigError], None] | None = None
+    cls: type[T],
+    value: Any,
+    path: str = "",
+    *,
+    forgive: Callable[[ConfigError], None] | None = None,
 ) -> T:
     """Read a JSON object into ``cls``.
 
@@ -272,7 +276,9 @@ def decode_json(raw: bytes) -> Any:
     if not raw.strip():
         raise ValueError("unexpected end of JSON input")
     if raw.startswith(b"\xef\xbb\xbf"):
-        raise ValueError("invalid character '\\ufeff' (byte order mark) looking for beginning of value")
+        raise ValueError(
+            "invalid character '\\ufeff' (byte order mark) looking for beginning of value"
+        )
     try:
         value = json.loads(
             raw.decode("utf-8", "replace"),

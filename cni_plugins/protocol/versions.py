@@ -15,10 +15,9 @@ C      1.0.0 1.1.0          as B without that; interfaces gain mtu, socketPath, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cni_plugins.errors import CniError, ConfigError, DecodeError
-from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.config import (
     array_of,
     find,
@@ -34,6 +33,9 @@ from cni_plugins.protocol.config import (
 )
 from cni_plugins.protocol.result import DNS, IP, Interface, Result, Route
 from cni_plugins.protocol.spec import ALL, CURRENT
+
+if TYPE_CHECKING:
+    from cni_plugins.protocol.addresses import Address, Network
 
 FAMILIES = {"A": ("0.1.0", "0.2.0"), "B": ("0.3.0", "0.3.1", "0.4.0"), "C": ("1.0.0", "1.1.0")}
 _FAMILY = {version: family for family, versions in FAMILIES.items() for version in versions}
@@ -54,7 +56,8 @@ def parse_version(version: str) -> tuple[int, int, int]:
         raise DecodeError(
             f"invalid version {version!r}", "expected up to three numbers, such as 1.1.0"
         ) from None
-    return (numbers + [0, 0])[0], (numbers + [0, 0])[1], (numbers + [0, 0])[2]
+    major, minor, micro = (*numbers, 0, 0)[:3]
+    return major, minor, micro
 
 
 def family_of(version: str) -> Literal["A", "B", "C"]:

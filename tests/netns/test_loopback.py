@@ -60,9 +60,7 @@ def test_add_brings_lo_up_and_reports_it_in_the_version_s_own_form(
             "dns": {},
         }
         return
-    assert result["interfaces"] == [
-        {"name": "lo", "mac": "00:00:00:00:00:00", "sandbox": pod.path}
-    ]
+    assert result["interfaces"] == [{"name": "lo", "mac": "00:00:00:00:00:00", "sandbox": pod.path}]
     labelled = version < "1.0.0"
     assert result["ips"] == [
         {**({"version": "4"} if labelled else {}), "address": "127.0.0.1/8", "interface": 0},

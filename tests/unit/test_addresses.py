@@ -91,7 +91,18 @@ def test_texts_that_are_no_network(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1.2.3", "1.2.3.x", "1.2.3.4/24", "1.2.3.04", "256.1.1.1", "::g", ":::", "fe80::1%lo", "\0"],
+    [
+        "",
+        "1.2.3",
+        "1.2.3.x",
+        "1.2.3.4/24",
+        "1.2.3.04",
+        "256.1.1.1",
+        "::g",
+        ":::",
+        "fe80::1%lo",
+        "\0",
+    ],
 )
 def test_texts_that_are_no_address(text: str) -> None:
     """The text is named."""

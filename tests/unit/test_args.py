@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from cni_plugins.errors import CniError, ConfigError, RequestError
 from cni_plugins.protocol.addresses import parse_address
 from cni_plugins.protocol.args import parse_args
 from cni_plugins.protocol.netconf import requested_mac
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 statement = pytest.mark.statement
 
@@ -17,7 +22,7 @@ def refuse(_text: str) -> str:
     raise ValueError("it is no such thing")
 
 
-KNOWN = {"NAME": str, "IP": parse_address, "NEVER": refuse}
+KNOWN: dict[str, Callable[[str], Any]] = {"NAME": str, "IP": parse_address, "NEVER": refuse}
 
 
 @statement("AR01", "AR09")
@@ -94,9 +99,7 @@ def test_a_known_key_whose_value_is_not_understood() -> None:
     """An error even when unknown keys are ignored."""
     with pytest.raises(RequestError) as caught:
         parse_args("IgnoreUnknown=1;NEVER=x", KNOWN)
-    assert caught.value.msg == (
-        'ARGS: error parsing value of pair "NEVER=x": it is no such thing'
-    )
+    assert caught.value.msg == ('ARGS: error parsing value of pair "NEVER=x": it is no such thing')
 
 
 @statement("AR11", "AR12")

@@ -49,9 +49,7 @@ class Conf:
     vlan: int = key("vlan", integer(0, 4094), default=0)
     mtu: int = key("mtu", integer(0), default=1500)
     backend: str = key("backend", choice("", "iptables", "nftables"), default="")
-    pools: tuple[tuple[Pool, ...], ...] = key(
-        "pools", array_of(array_of(record(Pool))), default=()
-    )
+    pools: tuple[tuple[Pool, ...], ...] = key("pools", array_of(array_of(record(Pool))), default=())
     labels: dict[str, str] | None = key("labels", map_of(text), default=None)
     args: dict[str, Any] | None = key("args", any_object, default=None)
     whatever: object = key("whatever", anything, default=None)
@@ -147,8 +145,10 @@ def test_unknown_keys_are_accepted() -> None:
         ({"pools": [[{}]]}, "pools[0][0].subnet: is required"),
         (
             {"pools": [[{"subnet": "10.1/33"}]]},
-            "pools[0][0].subnet: invalid CIDR address: 10.1/33, expected an address with prefix "
-            "length such as 10.1.2.0/24",
+            (
+                "pools[0][0].subnet: invalid CIDR address: 10.1/33, expected an address with "
+                "prefix length such as 10.1.2.0/24"
+            ),
         ),
         (
             {"pools": [[{"subnet": "::/0", "gateway": "x"}]]},

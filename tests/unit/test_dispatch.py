@@ -382,9 +382,7 @@ OLD = ("0.1.0", "0.2.0", "0.3.0")
             "plugin version does not allow CHECK",
             marks=statement("SK28"),
         ),
-        pytest.param(
-            "CHECK", "1.2.0", spec.ALL, 1, "plugin version does not allow CHECK"
-        ),
+        pytest.param("CHECK", "1.2.0", spec.ALL, 1, "plugin version does not allow CHECK"),
         pytest.param(
             "CHECK", "adsfsadf", spec.ALL, 6, "invalid version 'adsfsadf'", marks=statement("SK29")
         ),
@@ -513,9 +511,7 @@ def test_without_a_verb_the_plugin_introduces_itself(env: dict[str, str]) -> Non
 def test_run_by_hand() -> None:
     """Exactly two lines."""
     reply = Recorder(about="AWESOME PLUGIN").run({}, unread)
-    assert reply.stderr == (
-        b"AWESOME PLUGIN\nCNI protocol versions supported: 9.8.7, 10.0.0\n"
-    )
+    assert reply.stderr == (b"AWESOME PLUGIN\nCNI protocol versions supported: 9.8.7, 10.0.0\n")
 
 
 @statement("SK63")
@@ -551,7 +547,7 @@ def answering(error: Exception) -> Recorder:
 @pytest.mark.parametrize("command", ["ADD", "CHECK", "DEL", "STATUS"])
 def test_a_structured_error_is_printed_as_it_is(command: str) -> None:
     """Code, message and details."""
-    reply = answering(CniError(1234, "insufficient keyword", "for <this> & \"that\"")).run(
+    reply = answering(CniError(1234, "insufficient keyword", 'for <this> & "that"')).run(
         environment(command), config("1.1.0")
     )
     assert error_of(reply) == {
@@ -679,7 +675,7 @@ def test_only_add_prints_on_success(command: str, *, prints: bool) -> None:
 
 def test_a_result_that_cannot_be_printed_rolls_back() -> None:
     """0.2.0 has no form for a result without addresses."""
-    undone = []
+    undone: list[str] = []
     recorder = Recorder(
         versions=spec.ALL, answer=lambda ctx: ctx.undo.push("port", undone.append, "port")
     )
@@ -755,7 +751,9 @@ def test_check_may_stand_in_the_container_s_namespace() -> None:
     ("override", "is_let_through"),
     [("1", True), ("true", True), ("TRUE", True), ("True", True), ("yes", False), ("0", False)],
 )
-def test_the_override_lets_the_own_namespace_through(override: str, *, is_let_through: bool) -> None:
+def test_the_override_lets_the_own_namespace_through(
+    override: str, *, is_let_through: bool
+) -> None:
     """For plugins that are meant for the host."""
     env = environment("ADD", CNI_NETNS=OWN_NETNS, CNI_NETNS_OVERRIDE=override)
     recorder = Recorder(versions=spec.ALL)

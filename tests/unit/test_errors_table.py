@@ -226,7 +226,9 @@ def test_bad_input(what: str, verb: str) -> None:
 def test_bad_keys(plugin_type: str, keys: dict[str, Any], code: int | None) -> None:
     """CHECK of what was never added fails in an orderly way whatever else is wrong."""
     document = {"cniVersion": "1.1.0", "name": "net", "type": plugin_type, "ipam": {}, **keys}
-    env = environment("CHECK", CNI_ARGS=None, CNI_NETNS="/nonexistent/netns", CNI_PATH="/nonexistent")
+    env = environment(
+        "CHECK", CNI_ARGS=None, CNI_NETNS="/nonexistent/netns", CNI_PATH="/nonexistent"
+    )
     reply = call(plugin_type, env, json.dumps(document).encode())
     error = error_of(reply)
     assert b"Traceback" not in reply.stderr
@@ -253,9 +255,7 @@ def test_the_largest_configuration_that_is_read() -> None:
 # --- the same as processes ----------------------------------------------------------------------
 
 
-def process(
-    module: str, stdin: bytes, **env: str
-) -> subprocess.CompletedProcess[bytes]:
+def process(module: str, stdin: bytes, **env: str) -> subprocess.CompletedProcess[bytes]:
     """A plugin as runtimes run it."""
     return subprocess.run(
         [sys.executable, "-m", module],

@@ -187,9 +187,7 @@ def test_the_caller_s_environment_is_inherited(fake: Fake) -> None:
         ("{}", "", 3, ""),
     ],
 )
-def test_plugins_that_fail(
-    fake: Fake, stdout: str, stderr: str, status: int, text: str
-) -> None:
+def test_plugins_that_fail(fake: Fake, stdout: str, stderr: str, status: int, text: str) -> None:
     """What they say, else how they ended."""
     fake.answers(stdout=stdout, stderr=stderr, status=status)
     with pytest.raises(CniError) as caught:
@@ -231,8 +229,7 @@ def test_a_file_that_cannot_be_executed(tmp_path: Path) -> None:
     with pytest.raises(CniError) as caught:
         run(f"{tmp_path}/plug")
     assert caught.value.msg == (
-        "netplugin failed with no error message: "
-        f"fork/exec {tmp_path}/plug: permission denied"
+        f"netplugin failed with no error message: fork/exec {tmp_path}/plug: permission denied"
     )
 
 

@@ -211,7 +211,7 @@ def test_interface_index_0_is_kept(version: str) -> None:
 @pytest.mark.parametrize("ip", [{}, {"interface": None}])
 def test_absent_interface_index_stays_absent(version: str, ip: dict[str, None]) -> None:
     """No index is invented."""
-    document = {"cniVersion": version, "ips": [{"address": "10.0.0.2/24", **ip}]}
+    document: dict[str, Any] = {"cniVersion": version, "ips": [{"address": "10.0.0.2/24", **ip}]}
     assert "interface" not in convert(document, version)["ips"][0]
 
 
@@ -260,7 +260,7 @@ def test_faults_are_named_by_their_path(part: dict[str, Any], path: str) -> None
 
 def test_null_and_unknown_keys_say_nothing() -> None:
     """Nulls are absent, unknown keys are dropped."""
-    document = {
+    document: dict[str, Any] = {
         "cniVersion": "1.1.0",
         "interfaces": None,
         "ips": None,
@@ -447,9 +447,7 @@ def lower_cased(version: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_golden_conversions(
-    given: dict[str, Any], version: str, expected: dict[str, Any]
-) -> None:
+def test_golden_conversions(given: dict[str, Any], version: str, expected: dict[str, Any]) -> None:
     """Recorded from the reference suite."""
     assert convert(given, version) == expected
 

@@ -111,7 +111,10 @@ def test_several_failures_are_reported_at_once() -> None:
         cleanup.attempt("link", fail, RuntimeError("bug"))
     assert caught.value.code == 999
     assert caught.value.msg == "clean up lease, rules, link: 3 steps failed, the others were done"
-    assert caught.value.details == "lease: held\nrules: no such chain; ENOENT\nlink: RuntimeError('bug')"
+    assert (
+        caught.value.details
+        == "lease: held\nrules: no such chain; ENOENT\nlink: RuntimeError('bug')"
+    )
 
 
 def test_several_failures_of_one_code_keep_it() -> None:

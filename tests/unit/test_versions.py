@@ -188,8 +188,10 @@ def test_prev_result_is_an_object(prev_result: object, msg: str) -> None:
     [
         (
             {"ips": [{"address": "10.0.0.2"}]},
-            "prevResult.ips[0].address: invalid CIDR address: 10.0.0.2, expected an address with "
-            "prefix length such as 10.1.2.0/24",
+            (
+                "prevResult.ips[0].address: invalid CIDR address: 10.0.0.2, expected an address "
+                "with prefix length such as 10.1.2.0/24"
+            ),
         ),
         ({"cniVersion": []}, "prevResult.cniVersion: expected a string, got array"),
     ],

@@ -1,0 +1,1 @@
+"""The tests; tools/run-tests runs all tiers."""
