@@ -42,7 +42,7 @@ def is_up(pod: Pod) -> bool:
     return "UP" in link["flags"]
 
 
-@pytest.mark.statement("LO-01")
+@pytest.mark.statement("LO-01", "BC02")
 @pytest.mark.parametrize("version", [None, *spec.ALL])
 def test_add_brings_lo_up_and_reports_it_in_the_version_s_own_form(
     node: Node, pod: Pod, version: str | None
@@ -138,7 +138,7 @@ def test_an_address_that_is_no_loopback_address(node: Node, pod: Pod, address: s
     assert address in error["msg"]
 
 
-@pytest.mark.statement("LO-02")
+@pytest.mark.statement("LO-02", "BC02")
 @pytest.mark.parametrize("version", spec.ALL)
 def test_del_takes_lo_down(node: Node, pod: Pod, version: str) -> None:
     """Whether it was up or down already."""

@@ -399,6 +399,27 @@ def test_a_delegate_s_stderr_is_passed_on(fake: Fake) -> None:
     assert reply.stderr == b"some stderr message\n"
 
 
+@statement("BC01")
+def test_a_delegate_of_the_time_of_0_1_0(fake: Fake) -> None:
+    """No version in the configuration, none in its answer: ip4 with its route and dns."""
+    answer = {
+        "ip4": {
+            "ip": "10.1.2.3/24",
+            "gateway": "10.1.2.1",
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}],
+        },
+        "dns": {"nameservers": ["1.2.3.4"]},
+    }
+    fake.answers(stdout=json.dumps(answer))
+    for command, printed in (("ADD", {"cniVersion": "0.1.0", **answer}), ("DEL", None)):
+        recorder = Recorder(versions=spec.ALL, answer=VERBS[command])
+        env = environment(command, CNI_PATH=str(fake.directory))
+        reply = recorder.run(env, config(None))
+        assert reply.exit_code == 0
+        assert (json.loads(reply.stdout) if reply.stdout else None) == printed
+    assert fake.commands == ["ADD", "DEL"]
+
+
 def test_a_delegate_s_failed_add_is_followed_by_its_del(fake: Fake) -> None:
     """It may have got half way."""
     fake.answers(stdout='{"code":7,"msg":"no"}', status=1)
