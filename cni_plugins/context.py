@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
 from cni_plugins.protocol import names
+from cni_plugins.protocol.config import find
 from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
@@ -175,12 +176,9 @@ class Context:
     @property
     def document_ipam_type(self) -> str:
         """``ipam.type`` of the configuration, "" for none; faulty ones count as none."""
-        for name, ipam in self.document.items():
-            if name.lower() == "ipam" and isinstance(ipam, dict):
-                for key, value in ipam.items():
-                    if key.lower() == "type" and isinstance(value, str):
-                        return value
-        return ""
+        ipam = find(self.document, "ipam")
+        plugin_type = find(ipam, "type") if isinstance(ipam, dict) else None
+        return plugin_type if isinstance(plugin_type, str) else ""
 
     def delegate(self, plugin_type: str) -> Delegate:
         """Another plugin, to be called for this attachment with this configuration."""
@@ -207,9 +205,7 @@ class Context:
         """The same plugin called with an earlier call's variables and configuration."""
         return self._derived(self.plugin, call, document, stdin)
 
-    def _derived(
-        self, plugin: str, call: Call, document: dict[str, Any], stdin: bytes
-    ) -> Context:
+    def _derived(self, plugin: str, call: Call, document: dict[str, Any], stdin: bytes) -> Context:
         derived = Context(
             plugin=plugin,
             call=call,

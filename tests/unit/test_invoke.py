@@ -488,6 +488,25 @@ def test_a_delegate_of_another_build_is_executed(tmp_path: Path) -> None:
     assert "exit status 9" in error_of(reply)["msg"]
 
 
+@pytest.mark.parametrize(
+    ("ipam", "plugin_type"),
+    [
+        ({"ipam": {"type": "static"}}, "static"),
+        ({"IPAM": {"Type": "static"}}, "static"),
+        ({"ipam": {"type": "a"}, "Ipam": {"type": "b", "TYPE": "c"}}, "c"),
+        ({}, ""),
+        ({"ipam": None}, ""),
+        ({"ipam": []}, ""),
+        ({"ipam": {"type": 5}}, ""),
+    ],
+)
+def test_which_ipam_plugin_is_meant(ipam: dict[str, Any], plugin_type: str) -> None:
+    """Keys match in any case and the last counts, as where the configuration is parsed."""
+    recorder = Recorder(versions=spec.ALL)
+    recorder.run(environment("DEL"), config("1.1.0", **ipam))
+    assert recorder.calls[0][1].document_ipam_type == plugin_type
+
+
 def test_delegate_error_says_whose_it_is() -> None:
     """And whether a DEL would do harm."""
     error = DelegateError("static", CniError(7, "x"), already_allocated=True)
