@@ -137,10 +137,17 @@ def attachment_lock(ctx: Context, *, deadline: Deadline | None = None) -> Iterat
         name = f"{ctx.network}/{ctx.attachment}"
         try:
             stack.enter_context(store.locked(name, deadline or ctx.deadline))
-            stack.callback(store.discard, name)
+            stack.callback(_discard_lock, ctx, store, name)
         except StateError as e:
             ctx.warn(f"went on without the lock of the attachment: {e}")
         yield
+
+
+def _discard_lock(ctx: Context, store: Store, name: str) -> None:
+    try:
+        store.discard(name)
+    except StateError as e:
+        ctx.warn(f"the file of a lock stays: {e}")
 
 
 def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:

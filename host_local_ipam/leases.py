@@ -7,12 +7,14 @@ the same time.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 from cni_plugins.protocol.addresses import Address, parse_address
+from cni_plugins.undo import Undo
 from host_local_ipam import ranges
 from host_local_ipam.index import Header, Index, Owner
 
@@ -73,9 +75,14 @@ class Leases:
             try:
                 yield
             finally:
-                now = Header(self._liveness.boot_id, self._store.mtime_ns() or 0)
-                if now != header:
-                    self._index.write_header(now)
+                self._settle(header)
+
+    def _settle(self, header: Header | None) -> None:
+        """Note that the index agrees with the folder; where that fails, it is rebuilt next time."""
+        now = Header(self._liveness.boot_id, self._store.mtime_ns() or 0)
+        if now != header:
+            with suppress(StateError):
+                self._index.write_header(now)
 
     # --- who has what --------------------------------------------------------------------------
 
@@ -112,7 +119,9 @@ class Leases:
         content = _content(container_id, ifname)
         for _ in range(2):
             if self._store.create(str(address), content):
-                self._index.mark(address, used=True)
+                with Undo() as undo:
+                    undo.push(f"lease {address}", self._store.discard, str(address))
+                    self._index.mark(address, used=True)
                 return True
             if self._content(address) or address in self._liveness.addresses:
                 break

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cni_plugins.errors import KernelError
 from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK, Events, Rtnl, kernel_error
 from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
+from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
     from cni_plugins.deadline import Deadline
@@ -207,7 +208,10 @@ class Links:
             peer=far,
             **near,
         )
-        return self.get(name)
+        with Undo() as undo:
+            # the index, by which everybody else undoes this, is not known yet
+            undo.push(f"veth {name}", self._discard_name, name)
+            return self.get(name)
 
     def set(  # noqa: PLR0913 - one request for all of them
         self,
@@ -259,6 +263,9 @@ class Links:
         except KernelError as e:
             if e.errno != errno.ENODEV:
                 raise
+
+    def _discard_name(self, name: str) -> None:
+        self._rtnl.request(f"delete link {name}", "link", "del", ifname=name)
 
     def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:
         """Wait for the kernel to call a link operational, at most ``limit_s`` seconds."""
