@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, ExecError
+from cni_plugins.protocol import spec
 from cni_plugins.protocol.versions import decode_any
 
 if TYPE_CHECKING:
@@ -132,3 +133,45 @@ def parse_result(stdout: bytes, config_version: str) -> Result:
         return decode_any(added_document(stdout, config_version), config_version)
     except ConfigError as e:
         raise CniError(999, f"its result is faulty: {e.msg}", e.details) from e
+
+
+def probe_versions(runner: Runner, path: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The spec versions a plugin supports, by its VERSION; one that knows no VERSION is 0.1.0's.
+
+    Raises:
+        CniError: it cannot be asked, or its answer makes no sense.
+    """
+    dummies = dict.fromkeys(("CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "dummy")
+    empty = dict.fromkeys(("CNI_CONTAINERID", "CNI_ARGS"), "")
+    asked = {**env, "CNI_COMMAND": "VERSION", **dummies, **empty}
+    stdin = json.dumps({"cniVersion": spec.CURRENT}).encode()
+    try:
+        done = invoke(runner, path, stdin, asked)
+    except CniError as e:
+        if e.msg == "unknown CNI_COMMAND: VERSION":
+            return ("0.1.0",)
+        raise
+    return decode_versions(done.stdout)
+
+
+def decode_versions(stdout: bytes) -> tuple[str, ...]:
+    """The list in an answer to VERSION.
+
+    Raises:
+        CniError: 6, it makes no sense.
+    """
+    try:
+        document = json.loads(stdout)
+        if not isinstance(document, dict):
+            raise ValueError("expected an object")  # noqa: TRY004, TRY301
+    except ValueError as e:
+        raise CniError(6, f"decoding version info: {e}") from None
+    version = document.get("cniVersion")
+    if not version:
+        raise CniError(6, "decoding version info: missing field cniVersion")
+    listed = document.get("supportedVersions")
+    if not listed:
+        if version == "0.2.0":
+            return ("0.1.0", "0.2.0")
+        raise CniError(6, "decoding version info: missing field supportedVersions")
+    return tuple(map(str, listed))
