@@ -77,7 +77,7 @@ BELOW = {
     "cni_plugins.deadline": {"cni_plugins.errors"},
 }
 AMONG_ADAPTERS = {
-    "links": {"netns", "rtnl"},
+    "links": {"netns", "rtnl", "snapshots"},
     "rtnl": {"netns"},
     "tc": {"rtnl"},
     "conntrack": {"rtnl"},

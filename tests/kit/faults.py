@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import ExecError, KernelError, StateError
@@ -40,6 +41,9 @@ class Faults:
         def kernel(name: str) -> Exception:
             return KernelError(f"{name}: fault number {self.at}")
 
+        def store(name: str) -> Exception:
+            return StateError(f"{name}: fault number {self.at}")
+
         self._wrap(Rtnl, "request", lambda a: f"rtnl {a[1]}", kernel)
         self._wrap(
             Runner,
@@ -48,12 +52,7 @@ class Faults:
             lambda name: ExecError(f"{name}: fault number {self.at}", status=1, stderr="fault"),
         )
         for method in ("create", "replace", "patch", "discard"):
-            self._wrap(
-                Store,
-                method,
-                lambda a, m=method: f"store {m} {a[0].root}/{a[1]}",
-                lambda name: StateError(f"{name}: fault number {self.at}"),
-            )
+            self._wrap(Store, method, partial(_describe_store, method), store)
         self._wrap(sysctl, "write", lambda a: f"sysctl {a[0]}", kernel)
         return lambda: self.seen
 
@@ -77,3 +76,7 @@ class Faults:
             return real(*args, **kwargs)
 
         setattr(owner, name, wrapped)
+
+
+def _describe_store(method: str, args: tuple[Any, ...]) -> str:
+    return f"store {method} {args[0].root}/{args[1]}"

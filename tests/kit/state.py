@@ -36,17 +36,15 @@ def snapshot(node: Node, *pods: Pod, shared_links: tuple[str, ...] = ("br0",)) -
             if not path.startswith(SHARED_FILES)
         ],
         "pods": {pod.name: _links(pod.ip("addr"), ()) for pod in pods},
-        "pod routes": {
-            pod.name: [pod.ip("-4", "route"), pod.ip("-6", "route")] for pod in pods
-        },
+        "pod routes": {pod.name: [pod.ip("-4", "route"), pod.ip("-6", "route")] for pod in pods},
     }
 
 
 def assert_same(before: dict[str, Any], after: dict[str, Any], said: str = "") -> None:
     """Fail with a readable difference."""
     if before != after:
-        texts = [json.dumps(s, indent=1, sort_keys=True).splitlines() for s in (before, after)]
-        difference = "\n".join(difflib.unified_diff(*texts, "before", "after", lineterm="", n=1))
+        old, new = (json.dumps(s, indent=1, sort_keys=True).splitlines() for s in (before, after))
+        difference = "\n".join(difflib.unified_diff(old, new, "before", "after", lineterm="", n=1))
         raise AssertionError(f"{said}\n{difference}")
 
 
@@ -72,7 +70,7 @@ def _rules(node: Node) -> list[str]:
                 if kind == "table" and (body["family"], body["name"]) not in SHARED_TABLES:
                     found.append(json.dumps(body, sort_keys=True))
                 continue
-            stripped = {k: v for k, v in body.items() if k not in {"handle"}}
+            stripped = {k: v for k, v in body.items() if k != "handle"}
             place = (body.get("family"), body.get("table"))
             is_base = kind == "chain" and ("hook" in body or body["name"] == "masq_checks")
             is_skeleton = kind == "rule" and body.get("chain") == "postrouting"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,9 @@ def test_layer_3_with_a_default_gateway(node, pod, version, mix):
     assert sorted(node.addresses("br0")) == sorted(gateways)
     container = pod.link()
     assert container["operstate"] == "UP"
-    assert len([a for a in pod.addresses() if ":" not in a]) == len([s for s in subnets if ":" not in s])
+    assert len([a for a in pod.addresses() if ":" not in a]) == len(
+        [s for s in subnets if ":" not in s]
+    )
     assert len([a for a in pod.addresses() if ":" in a]) == len([s for s in subnets if ":" in s])
     assert len(pod.addresses(scope="link")) == 1
     for family, gateway in (("-4", "10.9.0.1"), ("-6", "fd00:9::1")):
@@ -224,7 +227,9 @@ def test_the_bridges_mac_address_stays(node, pod, subnet):
 
 @pytest.mark.statement("BR-36")
 def test_mac_of_cni_args(node, pod):
-    outcome = node.cni("bridge", "ADD", bridge(), netns=pod, args="IgnoreUnknown=1;MAC=02:00:00:00:00:01").ok()
+    outcome = node.cni(
+        "bridge", "ADD", bridge(), netns=pod, args="IgnoreUnknown=1;MAC=02:00:00:00:00:01"
+    ).ok()
 
     assert outcome.result["interfaces"][2]["mac"] == pod.link()["address"] == "02:00:00:00:00:01"
 
@@ -296,9 +301,7 @@ def test_masquerade_on_nftables(node, pod):
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_check_after_add(node, pod, version, mix):
-    conf = bridge(
-        version, isDefaultGateway=True, ipMasq=True, ipam=host_local(*MIXES[mix][0])
-    )
+    conf = bridge(version, isDefaultGateway=True, ipMasq=True, ipam=host_local(*MIXES[mix][0]))
     result = node.cni("bridge", "ADD", conf, netns=pod).result
 
     node.cni("bridge", "CHECK", chained(conf, result), netns=pod).ok()
@@ -392,7 +395,6 @@ def test_enabledad_waits_for_the_detection(node, pod):
 
     infos = pod.ip("addr", "show", "eth0")[0]["addr_info"]
     assert not any(info.get("tentative") or info.get("nodad") for info in infos)
-    assert node.sh("true").returncode == 0
 
 
 def test_pods_reach_each_other_and_the_gateway(node, pod):
@@ -449,7 +451,7 @@ def test_a_second_add_without_the_journal(node, pod):
     assert pod.pings("10.9.0.1")
 
 
-EDITS = {
+EDITS: dict[str, dict[str, Any]] = {
     "ipMasq off": {"ipMasq": False},
     "other backend": {"ipMasqBackend": "nftables"},
     "spoof check off": {"macspoofchk": False},

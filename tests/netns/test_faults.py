@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.kit.confs import SUBNET4, SUBNET6, bridge, host_local
@@ -10,7 +12,7 @@ from tests.kit.state import assert_same, snapshot
 
 pytestmark = [pytest.mark.netns, pytest.mark.faults]
 
-FULL = {
+FULL: dict[str, Any] = {
     "isDefaultGateway": True,
     "macspoofchk": True,
     "ipMasq": True,
