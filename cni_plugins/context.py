@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from cni_plugins.delegate import Delegate
     from cni_plugins.host.command import Runner
     from cni_plugins.host.journal import Record
-    from cni_plugins.host.links import Link, Links
+    from cni_plugins.host.links import Links
     from cni_plugins.host.netns import NetNS
+    from cni_plugins.host.snapshots import Link
     from cni_plugins.masquerade import Tools
     from cni_plugins.protocol.request import Call
     from cni_plugins.witness import Witness
@@ -142,14 +143,14 @@ class Context:
 
     @cached_property
     def host(self) -> Links:
-        """rtnetlink in the namespace the plugin was called in."""
+        """Rtnetlink in the namespace the plugin was called in."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
         return self._handles.enter_context(Links.open())
 
     @cached_property
     def container(self) -> Links:
-        """rtnetlink in the container's namespace."""
+        """Rtnetlink in the container's namespace."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
         return self._handles.enter_context(Links.open(self.netns))
@@ -163,7 +164,7 @@ class Context:
 
     @cached_property
     def tools(self) -> Tools:
-        """iptables and nftables."""
+        """Iptables and nftables."""
         from cni_plugins.masquerade import Tools  # noqa: PLC0415 - loads subprocess
 
         return Tools(self.runner)

@@ -154,9 +154,7 @@ class DelegateError(CniError):
             the caller must then not send it a DEL, which would free a running pod's address.
     """
 
-    def __init__(
-        self, plugin: str, error: CniError, *, already_allocated: bool = False
-    ) -> None:
+    def __init__(self, plugin: str, error: CniError, *, already_allocated: bool = False) -> None:
         super().__init__(error.code, f"{plugin}: {error.msg}", error.details)
         self.already_allocated = already_allocated
 

@@ -59,15 +59,15 @@ def invoke(runner: Runner, path: str, stdin: bytes, env: Mapping[str, str]) -> C
     while True:
         try:
             done = runner.execute([path], stdin=stdin, env=env)
-            break
         except ExecError as e:
             is_busy = isinstance(e.__cause__, OSError) and e.__cause__.errno == errno.ETXTBSY
             if not is_busy or time.monotonic() > give_up:
                 raise _never_ran(path, e) from e
             time.sleep(_BUSY_RETRY_S)  # the kernel has no event for "no longer open for writing"
-    if done.status != 0:
-        raise plugin_error(done)
-    return done
+            continue
+        if done.status != 0:
+            raise plugin_error(done)
+        return done
 
 
 def _never_ran(path: str, e: ExecError) -> CniError:
@@ -96,8 +96,7 @@ def plugin_error(done: Completed) -> CniError:
     except ValueError as e:
         return CniError(
             0,
-            "netplugin failed but error parsing its diagnostic message "
-            f"{json.dumps(text)}: {e}",
+            f"netplugin failed but error parsing its diagnostic message {json.dumps(text)}: {e}",
         )
     return CniError(code, str(document.get("msg", "")), str(document.get("details", "")))
 

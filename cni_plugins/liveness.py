@@ -70,7 +70,7 @@ class Liveness:
             # both must say so: the clock may have been set, a sandbox may invent boot ids
             is_older = witness.created < self._here.boot_time
             return Verdict.DEAD if is_older else Verdict.UNKNOWN
-        if self.is_elsewhere(witness):
+        if self.is_elsewhere(witness) or not witness.netns_ino:
             return Verdict.UNKNOWN
         if witness.netns_ino in self._namespaces:
             return Verdict.ALIVE

@@ -53,12 +53,12 @@ class Tools:
 
     @cached_property
     def iptables(self) -> Iptables:
-        """iptables and ip6tables."""
+        """Iptables and ip6tables."""
         return Iptables(self.runner)
 
     @cached_property
     def nftables(self) -> Nftables:
-        """nft."""
+        """Nft."""
         return Nftables(self.runner)
 
 
@@ -124,9 +124,7 @@ def iptables_plan(owner: Owner, ips: tuple[Network, ...], family: int) -> tuple[
     for ip in own:
         rules.append(f"-A {owner.chain} -d {ip.masked} {comment} -j ACCEPT")
         rules.append(f"-A {owner.chain} ! -d {_MULTICAST[family]} {comment} -j MASQUERADE")
-    rules += [
-        f"-A POSTROUTING -s {ip.address.host} {comment} -j {owner.chain}" for ip in own
-    ]
+    rules += [f"-A POSTROUTING -s {ip.address.host} {comment} -j {owner.chain}" for ip in own]
     return tuple(dict.fromkeys(rules))
 
 
@@ -200,7 +198,8 @@ def choose(tools: Tools, backend: str) -> Applied:
     if backend:
         if not has_tool(tools, backend):
             raise ConfigError(
-                "ipMasqBackend", f"{backend}: its tool is not installed",
+                "ipMasqBackend",
+                f"{backend}: its tool is not installed",
                 f"searched {tools.runner.search_path}",
             )
         return Applied(backend, "the configuration names it")
@@ -209,7 +208,8 @@ def choose(tools: Tools, backend: str) -> Applied:
     if tools.nftables.is_installed():
         return Applied(NFTABLES, "iptables-restore is not installed, nft is")
     raise ConfigError(
-        "ipMasq", "neither iptables-restore nor nft is installed",
+        "ipMasq",
+        "neither iptables-restore nor nft is installed",
         f"searched {tools.runner.search_path}",
     )
 
@@ -316,9 +316,7 @@ def _discard_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> N
             return
 
 
-def missing(
-    tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str
-) -> list[str]:
+def missing(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> list[str]:
     """What CHECK finds missing, one line for each rule."""
     if choose(tools, backend).backend == NFTABLES:
         return _missing_nftables(tools.nftables, owner, ips)
@@ -333,9 +331,7 @@ def missing(
     return lacking
 
 
-def _missing_nftables(
-    nftables: Nftables, owner: Owner, ips: tuple[Network, ...]
-) -> list[str]:
+def _missing_nftables(nftables: Nftables, owner: Owner, ips: tuple[Network, ...]) -> list[str]:
     own = [
         rule["expr"]
         for rule in nftables.rules("inet", TABLE, CHECKS)
@@ -398,4 +394,3 @@ def _is_masquerade_chain(chain: str) -> bool:
 
 def _families(ips: tuple[Network, ...]) -> tuple[int, ...]:
     return tuple(sorted({ip.family for ip in ips}))
-

@@ -44,7 +44,7 @@ def perform(plugin: Plugin, ctx: Context) -> dict[str, Any] | None:
             check(verbs, ctx)
         case "STATUS":
             verbs.status(ctx, verbs.parse(ctx, ctx.document))
-        case "GC":
+        case _:
             collect(verbs, ctx)
     return None
 
@@ -66,9 +66,7 @@ def add(verbs: Verbs, ctx: Context) -> tuple[Result, dict[str, Any]]:
         record = _new_record(ctx)
         with ctx.undo:
             _write(journal, ctx, record, journals.ADDING)
-            ctx.undo.push(
-                "journal entry", journal.discard, ctx.network, ctx.attachment, ctx.plugin
-            )
+            ctx.undo.push("journal entry", journal.discard, ctx.network, ctx.attachment, ctx.plugin)
             result = verbs.add(ctx, conf)
             document = encode(result, ctx.cni_version)
             ctx.deadline.check()
@@ -161,7 +159,8 @@ def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:
         return
     if record.state == journals.LIVE and _may_be_alive(ctx, record):
         raise AlreadyAttached(
-            f"{ctx.plugin} has attached {ctx.container_id} to {ctx.network} as {ctx.ifname} already",
+            f"{ctx.plugin} has attached {ctx.container_id} to {ctx.network} as {ctx.ifname} "
+            "already",
             "a second ADD needs a DEL before it; nothing was changed",
         )
     ctx.warn(f"swept what an earlier ADD of this attachment ({record.state}) had left")

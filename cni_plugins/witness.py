@@ -45,7 +45,7 @@ class Witness:
     def from_json(cls, document: Any) -> Witness:
         """The witness in a JSON object; what is missing or of another type counts as unknown."""
         known = document if isinstance(document, dict) else {}
-        given = {}
+        given: dict[str, Any] = {}
         for spec in fields(cls):
             value = known.get(spec.name)
             if isinstance(value, type(spec.default)) and not isinstance(value, bool):

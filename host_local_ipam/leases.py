@@ -87,7 +87,7 @@ class Leases:
     # --- who has what --------------------------------------------------------------------------
 
     def owner(self, container_id: str, ifname: str) -> Owner | None:
-        """An attachment with leases; one that only its container's id names, if there is no other."""
+        """An attachment with leases; else one that only its container's id names."""
         return self._index.owner(container_id, ifname) or self._index.owner(container_id, "")
 
     def owners(self) -> list[Owner]:
@@ -131,7 +131,7 @@ class Leases:
 
     def give_back(self, address: Address, container_id: str, ifname: str) -> None:
         """End a lease if it is this attachment's."""
-        if self._content(address) == _content(container_id, ifname):
+        if self.holds(address, container_id, ifname):
             self._index.mark(address, used=False)  # before: see the index's crash rule
             self._store.discard(str(address))
 

@@ -30,9 +30,9 @@ def add(ctx: Context, conf: HostLocalConf) -> Result:
     liveness = Liveness()
     leases = Leases(conf.data_dir, ctx.network, liveness)
     with leases.locked(ctx.deadline):
+        preferred = refuse_duplicate(ctx, leases, liveness)
         if leases.is_first_of_boot:
             reclaim.dead(ctx, leases, liveness)
-        preferred = refuse_duplicate(ctx, leases, liveness)
         with Undo(ctx.deadline.release) as undo:
             given = []
             for index, pool in enumerate(conf.sets):
@@ -83,8 +83,10 @@ def check(ctx: Context, conf: HostLocalConf) -> None:
         raise CniError(999, missing_lease(ctx), f"{leases.path} does not exist")
     if conf.chained is None:
         with leases.locked(ctx.deadline):
-            if leases.owner(ctx.container_id, ctx.ifname) is None:
-                raise CniError(999, missing_lease(ctx), f"searched {leases.path}")
+            owner = leases.owner(ctx.container_id, ctx.ifname)
+            ips = owner.ips if owner is not None else ()
+        if not any(leases.holds(ip, ctx.container_id, ctx.ifname) for ip in ips):
+            raise CniError(999, missing_lease(ctx), f"searched {leases.path}")
         return
     ours = [ip.address.address for ip in conf.chained.ips if is_ours(conf, ip.address.address)]
     lacking = [ip for ip in ours if not leases.holds(ip, ctx.container_id, ctx.ifname)]
@@ -103,7 +105,9 @@ def status(ctx: Context, conf: HostLocalConf) -> None:
         if leases.is_full(pool):
             text = f"range set {index} is full: {ranges.describe(pool)}"
             if conf.status_when_full:
-                raise Unavailable(text, "give it more addresses, or set statusFailsWhenFull to false")
+                raise Unavailable(
+                    text, "give it more addresses, or set statusFailsWhenFull to false"
+                )
             ctx.warn(text)
 
 

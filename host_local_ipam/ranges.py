@@ -8,6 +8,7 @@ Source of rules and texts: the reference suite's host-local.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from cni_plugins.errors import ConfigError
@@ -174,7 +175,7 @@ def validate_sets(sets: tuple[RangeSet, ...]) -> None:
 def _first_overlap(labelled: list[tuple[Span, L]]) -> tuple[L, L] | None:
     """The labels of two spans that overlap; by sorting, so that many ranges cost no square."""
     ordered = sorted(labelled, key=lambda entry: (entry[0].first, entry[0].last))
-    for (span, label), (following, other) in zip(ordered, ordered[1:], strict=False):
+    for (span, label), (following, other) in pairwise(ordered):
         if span.overlaps(following):
             return label, other
     return None

@@ -49,7 +49,8 @@ def invalid(ctx: Context, leases: Leases, liveness: Liveness) -> None:
 
 def may_be_handed_back(leases: Leases, owner: Owner, liveness: Liveness) -> bool:
     """Whether the pod that an attachment's leases were for is gone, so that a new ADD of the same
-    attachment may have them."""
+    attachment may have them.
+    """
     if not owner.witness.boot_id:
         return _is_stale(leases, owner, liveness)
     verdict = liveness.verdict(owner.witness)

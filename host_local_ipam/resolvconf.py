@@ -24,6 +24,8 @@ def parse(content: str) -> DNS:
                 search += words[1:]
             case "options":
                 options += words[1:]
+            case _:
+                continue
     return DNS(
         nameservers=tuple(nameservers),
         domain=domain,

@@ -22,9 +22,7 @@ def caller_environment(environ: Mapping[str, str], *, is_frozen: bool) -> dict[s
         is_frozen: whether the bootloader started this process.
     """
     env = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(("_PYI_", "_MEIPASS"))
+        name: value for name, value in environ.items() if not name.startswith(("_PYI_", "_MEIPASS"))
     }
     if is_frozen:
         env.pop("LD_LIBRARY_PATH", None)

@@ -7,7 +7,7 @@ import selectors
 import signal
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from cni_plugins.errors import ExecError
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from cni_plugins.deadline import Deadline
 
-_SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_SYSTEM_PATH: Final = (
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+)
 _STDERR_TAIL = 4096
 _CHUNK = 1 << 16
 
@@ -115,6 +122,9 @@ class Runner:
             raise ExecError(f"run {argv[0]}: {e.strerror}") from e
         try:
             return self._converse(process, stdin)
+        except ExecError as e:
+            _kill_group(process)
+            raise ExecError(f"run {argv[0]}: {e.msg}") from e
         except BaseException:
             _kill_group(process)
             raise
@@ -125,59 +135,71 @@ class Runner:
 
     def _converse(self, process: subprocess.Popen[bytes], stdin: bytes) -> Completed:
         """Feed and read a process until it has ended; what it left running does not count."""
-        assert process.stdin and process.stdout and process.stderr
-        said = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-        left = memoryview(stdin)
-        with _PidFd(process.pid) as ended, selectors.DefaultSelector() as selector:
-            for fd in said:
-                os.set_blocking(fd, False)
-                selector.register(fd, selectors.EVENT_READ)
-            selector.register(ended, selectors.EVENT_READ)
-            if left:
-                os.set_blocking(process.stdin.fileno(), False)
-                selector.register(process.stdin, selectors.EVENT_WRITE)
-            else:
-                process.stdin.close()
-            while True:
+        with _Conversation(process, stdin) as conversation:
+            while not conversation.has_ended:
                 timeout_s = self._deadline.remaining()
                 with self._deadline.waiting():
-                    ready = selector.select(timeout_s)
+                    ready = conversation.wait(timeout_s)
                 if not ready:
-                    raise ExecError(f"run {process.args[0]}: took too long and was killed")  # type: ignore[index]
-                has_ended = False
-                for event, _ in ready:
-                    if event.fileobj is process.stdin:
-                        left = _feed(process.stdin.fileno(), left)
-                        if not left:
-                            selector.unregister(process.stdin)
-                            _close(process.stdin)
-                    elif event.fd in said:
-                        if not _drain(event.fd, said[event.fd]):
-                            selector.unregister(event.fd)
-                    else:
-                        has_ended = True
-                if has_ended:
-                    for fd, content in said.items():
-                        _drain(fd, content)
-                    break
-        stdout, stderr = (bytes(content) for content in said.values())
+                    raise ExecError("took too long and was killed")
+        stdout, stderr = conversation.said()
         return Completed(process.wait(), stdout, stderr)
 
 
-class _PidFd:
-    """A descriptor that becomes readable when the process has ended: pidfd_open(2)."""
+class _Conversation:
+    """What goes to a process's standard input and comes from its outputs, until it ends."""
 
-    def __init__(self, pid: int) -> None:
-        self._fd = os.pidfd_open(pid)
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._input = process.stdin
+        self._left = memoryview(stdin)
+        self._outputs = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr)}
+        self._pidfd = os.pidfd_open(process.pid)  # readable when the process has ended
+        self._selector = selectors.DefaultSelector()
+        self.has_ended = False
+        for fd in self._outputs:
+            os.set_blocking(fd, False)
+            self._selector.register(fd, selectors.EVENT_READ)
+        self._selector.register(self._pidfd, selectors.EVENT_READ)
+        if stdin:
+            os.set_blocking(self._input.fileno(), False)
+            self._selector.register(self._input, selectors.EVENT_WRITE)
+        else:
+            _close(self._input)
 
-    def fileno(self) -> int:
-        return self._fd
-
-    def __enter__(self) -> _PidFd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        os.close(self._fd)
+        self._selector.close()
+        os.close(self._pidfd)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Do what can be done without waiting; False when nothing could within the time."""
+        ready = self._selector.select(timeout_s)
+        for event, _ in ready:
+            if event.fileobj is self._input:
+                self._feed()
+            elif event.fd == self._pidfd:
+                self.has_ended = True
+            elif not _drain(event.fd, self._outputs[event.fd]):
+                self._selector.unregister(event.fd)
+        return bool(ready)
+
+    def said(self) -> tuple[bytes, bytes]:
+        """Standard output and error of a process that has ended."""
+        for fd, content in self._outputs.items():
+            _drain(fd, content)
+        stdout, stderr = (bytes(content) for content in self._outputs.values())
+        return stdout, stderr
+
+    def _feed(self) -> None:
+        self._left = _feed(self._input.fileno(), self._left)
+        if not self._left:
+            self._selector.unregister(self._input)
+            _close(self._input)
 
 
 def _feed(fd: int, left: memoryview) -> memoryview:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK, Events, Rtnl, kernel_error
-from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
+from cni_plugins.host.snapshots import Vlan, read_address, read_link, read_routes
 from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
     from cni_plugins.deadline import Deadline
     from cni_plugins.host.netns import NetNS
+    from cni_plugins.host.snapshots import KernelRoute, Link, LinkAddress
+    from cni_plugins.protocol.addresses import Network
     from cni_plugins.protocol.result import Route
 
 MAIN_TABLE = 254
@@ -29,76 +30,11 @@ CARRIER_LIMIT_S = 2.5
 DAD_LIMIT_S = 5.0
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFF_UP, _IFF_PROMISC = 0x1, 0x100
-_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_IFA_F_NODAD = 0x02
 _RTN_UNICAST, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE = 1, 3, 0
 _PVID, _UNTAGGED = 0x2, 0x4
 _BROADCAST_PREFIX = 30
 """Longest IPv4 prefix whose network has a broadcast address (RFC 3021)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """What a link is as a port of a bridge."""
-
-    hairpin: bool
-    isolated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link as the kernel described it; 0, "" and None stand for "none".
-
-    ``peer`` is the index of a veth's other end (IFLA_LINK), ``promiscuity`` the kernel's count,
-    ``is_promisc`` the flag an administrator set.
-    """
-
-    index: int
-    name: str
-    kind: str
-    mac: str
-    mtu: int
-    is_up: bool
-    operstate: str
-    master: int
-    peer: int
-    promiscuity: int
-    is_promisc: bool
-    alias: str
-    vlan_filtering: bool | None
-    port: Port | None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkAddress:
-    """An address of a link."""
-
-    network: Network
-    scope: int
-    is_tentative: bool
-    has_failed_dad: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KernelRoute:
-    """A route of the kernel; one for each next hop of a multipath route."""
-
-    dst: Network
-    gw: Address | None
-    oif: int
-    table: int
-    priority: int
-    scope: int
-    mtu: int
-    advmss: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vlan:
-    """A VLAN id that a bridge port carries."""
-
-    vid: int
-    is_pvid: bool
-    is_untagged: bool
 
 
 class Links:
@@ -159,7 +95,7 @@ class Links:
             if e.errno == errno.ENODEV:
                 return None
             raise
-        return _link(found[0]) if found else None
+        return read_link(found[0]) if found else None
 
     def ensure_bridge(self, name: str, *, mtu: int = 0, vlan_filtering: bool = False) -> Link:
         """The link of that name; a bridge with a MAC address of its own is made when missing.
@@ -290,7 +226,7 @@ class Links:
         found = self._rtnl.request(
             f"list addresses of {link.name}", "addr", "dump", index=link.index
         )
-        return tuple(sorted(map(_address, found), key=lambda a: a.network.family))
+        return tuple(sorted(map(read_address, found), key=lambda a: a.network.family))
 
     def add_address(self, link: Link, network: Network, *, nodad: bool = True) -> None:
         """Give a link an address; without ``nodad`` IPv6 looks for duplicates first."""
@@ -362,8 +298,10 @@ class Links:
             f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
         )
         return tuple(
-            route for message in found if message["type"] == _RTN_UNICAST
-            for route in _routes(message, family)
+            route
+            for message in found
+            if message["type"] == _RTN_UNICAST
+            for route in read_routes(message, family)
         )
 
     def add_route(self, link: Link, route: Route) -> None:
@@ -451,67 +389,3 @@ def random_mac() -> str:
 
 def _given(**attributes: Any) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if value}
-
-
-def _link(message: Any) -> Link:
-    info = message.get("IFLA_LINKINFO")
-    kind = info.get("IFLA_INFO_KIND") if info else None
-    data = info.get("IFLA_INFO_DATA") if info and kind == "bridge" else None
-    is_port = info is not None and info.get("IFLA_INFO_SLAVE_KIND") == "bridge"
-    slave = info.get("IFLA_INFO_SLAVE_DATA") if is_port else None
-    filtering = data.get("IFLA_BR_VLAN_FILTERING") if data else None
-    return Link(
-        index=message["index"],
-        name=message.get("IFLA_IFNAME"),
-        kind=kind or "",
-        mac=message.get("IFLA_ADDRESS") or "",
-        mtu=message.get("IFLA_MTU") or 0,
-        is_up=bool(message["flags"] & _IFF_UP),
-        operstate=(message.get("IFLA_OPERSTATE") or "unknown").lower(),
-        master=message.get("IFLA_MASTER") or 0,
-        peer=message.get("IFLA_LINK") or 0,
-        promiscuity=message.get("IFLA_PROMISCUITY") or 0,
-        is_promisc=bool(message["flags"] & _IFF_PROMISC),
-        alias=message.get("IFLA_IFALIAS") or "",
-        vlan_filtering=None if filtering is None else bool(filtering),
-        port=_port(slave) if slave else None,
-    )
-
-
-def _port(slave: Any) -> Port:
-    return Port(
-        hairpin=bool(slave.get("IFLA_BRPORT_MODE")),
-        isolated=bool(slave.get("IFLA_BRPORT_ISOLATED")),
-    )
-
-
-def _address(message: Any) -> LinkAddress:
-    flags = message.get("IFA_FLAGS") or message["flags"]
-    text = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
-    return LinkAddress(
-        network=Network(parse_address(text), message["prefixlen"]),
-        scope=message["scope"],
-        is_tentative=bool(flags & _IFA_F_TENTATIVE),
-        has_failed_dad=bool(flags & _IFA_F_DADFAILED),
-    )
-
-
-def _routes(message: Any, family: int) -> list[KernelRoute]:
-    text = message.get("RTA_DST")
-    address = parse_address(text) if text else Address(family, 0)
-    assert 0 <= message["dst_len"] <= BITS[family]
-    metrics = message.get("RTA_METRICS")
-    hops = message.get("RTA_MULTIPATH") or [message]
-    return [
-        KernelRoute(
-            dst=Network(address, message["dst_len"]),
-            gw=parse_address(gw) if (gw := hop.get("RTA_GATEWAY")) else None,
-            oif=(hop.get("RTA_OIF") if hop is message else hop["oif"]) or 0,
-            table=message.get("RTA_TABLE") or message["table"],
-            priority=message.get("RTA_PRIORITY") or 0,
-            scope=message["scope"],
-            mtu=(metrics.get("RTAX_MTU") or 0) if metrics else 0,
-            advmss=(metrics.get("RTAX_ADVMSS") or 0) if metrics else 0,
-        )
-        for hop in hops
-    ]

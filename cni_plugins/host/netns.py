@@ -119,6 +119,6 @@ def _setns(fd: int, path: str) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.setns(fd, _CLONE_NEWNET) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number))  # noqa: TRY301 - as os.setns would
     except OSError as e:
         raise NetnsError(f"enter network namespace {path!r}: {e.strerror}") from e

@@ -169,26 +169,29 @@ class Store:
             raise self._error("list", directory, e) from e
 
     @contextlib.contextmanager
-    def locked(self, name: str, deadline: Deadline, *, mode: int = 0o600) -> Iterator[None]:
+    def locked(
+        self, name: str, deadline: Deadline, *, mode: int = 0o600, shared: bool = False
+    ) -> Iterator[None]:
         """Hold the lock of file ``name``, which is made when missing and stays empty.
 
-        Whoever holds the lock may remove the file: others that wait for it then start anew.
+        Whoever holds the lock may remove the file: others that wait for it then start anew.  A
+        ``shared`` lock excludes only those that are not; its holders may not remove the file.
 
         Raises:
             Busy: the deadline passed; the message names the holder.
         """
-        fd = self._acquire(name, deadline, mode)
+        fd = self._acquire(name, deadline, mode, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
             yield
         finally:
             os.close(fd)
 
-    def _acquire(self, name: str, deadline: Deadline, mode: int) -> int:
+    def _acquire(self, name: str, deadline: Deadline, mode: int, kind: int) -> int:
         pause = _FIRST_RETRY_S
         while True:
             fd = self._open_lock(name, mode)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, kind | fcntl.LOCK_NB)
                 if self._is_in_place(fd, name):
                     return fd
                 os.close(fd)  # its last holder removed it while we waited

@@ -106,7 +106,9 @@ def test_nftables_rules_of_several_attachments(node):
         masquerade.apply(tools, two, ips("192.168.1.2/24", "2001:db8::2/64"), backend="nftables")
         masquerade.apply(tools, three, ips(*many), backend="nftables")
         masquerade.apply(tools, other, ips("192.168.9.1/24"), backend="nftables")
-        masquerade.apply(tools, Owner("unit-test", "four", "eth0"), ips("192.168.1.1/24"), backend="nftables")
+        masquerade.apply(
+            tools, Owner("unit-test", "four", "eth0"), ips("192.168.1.1/24"), backend="nftables"
+        )
         masquerade.discard(tools, one, backends=("nftables",))
 
     with_tools(node, work)

@@ -54,8 +54,14 @@ def test_trunk(name):
 
 
 BAD_TRUNKS = {
-    "BR-05": ({"minID": 10}, "minID and maxID should be configured simultaneously, maxID is missing"),
-    "BR-06": ({"maxID": 10}, "minID and maxID should be configured simultaneously, minID is missing"),
+    "BR-05": (
+        {"minID": 10},
+        "minID and maxID should be configured simultaneously, maxID is missing",
+    ),
+    "BR-06": (
+        {"maxID": 10},
+        "minID and maxID should be configured simultaneously, minID is missing",
+    ),
     "BR-07": ({"minID": -1, "maxID": 5}, "incorrect trunk minID parameter"),
     "BR-07 zero": ({"minID": 0, "maxID": 5}, "incorrect trunk minID parameter"),
     "BR-07 high": ({"minID": 4095, "maxID": 5}, "incorrect trunk minID parameter"),
