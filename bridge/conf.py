@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.vlan import PortVlans, TrunkEntry, gateway_name, trunk_vids, validate_vlan, wanted
+from bridge.vlan import (
+    NO_VLANS,
+    PortVlans,
+    TrunkEntry,
+    gateway_name,
+    trunk_vids,
+    validate_vlan,
+    wanted,
+)
 from cni_plugins.errors import CniError, ConfigError
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
@@ -69,7 +77,7 @@ class BridgeConf(NetConf):
     )
 
     mac: str = ""
-    vlans: PortVlans = PortVlans(native=0, tagged=())
+    vlans: PortVlans = NO_VLANS
     has_own_dns: bool = False
     chained: Result | None = None
 

@@ -11,7 +11,8 @@ from cni_plugins.protocol.result import Result, Route
 
 if TYPE_CHECKING:
     from bridge.conf import BridgeConf
-    from cni_plugins.host.links import Link, Links
+    from cni_plugins.host.links import Links
+    from cni_plugins.host.snapshots import Link
 
 SCOPE_LINK = 253
 ANYWHERE = {4: Network(Address(4, 0), 0), 6: Network(Address(6, 0), 0)}
@@ -21,9 +22,7 @@ def with_gateways(lease: Result, conf: BridgeConf) -> Result:
     """A gateway for every address that lacks one, and the default routes asked for."""
     if not conf.is_gateway:
         return lease
-    ips = tuple(
-        replace(ip, gateway=ip.gateway or ip.address.first + 1) for ip in lease.ips
-    )
+    ips = tuple(replace(ip, gateway=ip.gateway or ip.address.first + 1) for ip in lease.ips)
     routes = list(lease.routes)
     if conf.is_default_gateway:
         for ip in ips:
@@ -41,7 +40,8 @@ def _has_default(routes: list[Route], family: int) -> bool:
 
 def with_gateway(route: Route, lease: Result) -> Route:
     """A route without a gateway goes through the first one of its family, unless its scope says
-    that the destination is on the link."""
+    that the destination is on the link.
+    """
     if route.gw is not None or (route.scope or 0) >= SCOPE_LINK:
         return route
     family = route.dst.family
@@ -51,15 +51,14 @@ def with_gateway(route: Route, lease: Result) -> Route:
 
 def gateway_networks(lease: Result) -> tuple[Network, ...]:
     """The host's addresses, with the prefix of the containers'."""
-    found = [
-        Network(ip.gateway, ip.address.prefix) for ip in lease.ips if ip.gateway is not None
-    ]
+    found = [Network(ip.gateway, ip.address.prefix) for ip in lease.ips if ip.gateway is not None]
     return tuple(dict.fromkeys(found))
 
 
 def conflicts(wanted: Network, present: tuple[Network, ...]) -> tuple[Network, ...]:
     """Addresses of the bridge that cannot stand beside ``wanted``: another IPv4 one, or an
-    overlapping IPv6 one."""
+    overlapping IPv6 one.
+    """
     return tuple(
         other
         for other in present

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bridge.conf import BridgeConf
     from cni_plugins.context import Context
-    from cni_plugins.host.links import KernelRoute, Link
+    from cni_plugins.host.snapshots import KernelRoute, Link
     from cni_plugins.protocol.result import Interface, Result, Route
 
 MAIN_TABLE = 254

@@ -22,7 +22,8 @@ from cni_plugins.undo import Cleanup
 
 if TYPE_CHECKING:
     from cni_plugins.context import Context
-    from cni_plugins.host.links import Link, Links
+    from cni_plugins.host.links import Links
+    from cni_plugins.host.snapshots import Link
     from cni_plugins.protocol.addresses import Network
 
 _NAME_ATTEMPTS = 4
@@ -111,7 +112,9 @@ def ensure_bridge(host: Links, conf: BridgeConf) -> Link:
     """The bridge, up; settings of one that exists are left alone but for promiscuity."""
     bridge = host.ensure_bridge(conf.bridge, mtu=conf.mtu, vlan_filtering=conf.has_vlans)
     if bridge.kind != "bridge":
-        raise ConfigError("bridge", f"{conf.bridge} exists and is no bridge but {bridge.kind or 'a device'}")
+        raise ConfigError(
+            "bridge", f"{conf.bridge} exists and is no bridge but {bridge.kind or 'a device'}"
+        )
     if not bridge.is_up or (conf.promisc and not bridge.is_promisc):
         sysctl.refuse_router_advertisements(conf.bridge)
         host.set(bridge, up=True, promisc=True if conf.promisc else None)
@@ -226,9 +229,7 @@ def masquerade_backends(ctx: Context, conf: BridgeConf) -> tuple[str, ...]:
     return masquerade.BACKENDS if conf.ip_masq else ()
 
 
-def discard_masquerade(
-    ctx: Context, backends: tuple[str, ...], ips: tuple[Network, ...]
-) -> None:
+def discard_masquerade(ctx: Context, backends: tuple[str, ...], ips: tuple[Network, ...]) -> None:
     """Remove this attachment's masquerade rules; repeatable."""
     masquerade.discard(ctx.tools, inspection.owner(ctx), backends=backends, ips=ips)
 
@@ -243,9 +244,7 @@ def discard_link(ctx: Context) -> None:
         ctx.host.discard_index(port.index)
 
 
-def report(
-    ctx: Context, conf: BridgeConf, port: Link, inside: Link, lease: Result
-) -> Result:
+def report(ctx: Context, conf: BridgeConf, port: Link, inside: Link, lease: Result) -> Result:
     """The result: bridge, host end, container's end and, in a VLAN, the gateway's interface."""
     bridge = ctx.host.get(conf.bridge)
     interfaces = [

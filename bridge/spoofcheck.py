@@ -63,9 +63,7 @@ def plan(container_id: str, ifname: str, port: str, mac: str) -> tuple[dict[str,
     )
 
 
-def ensure(
-    nftables: Nftables, *, container_id: str, ifname: str, port_name: str, mac: str
-) -> None:
+def ensure(nftables: Nftables, *, container_id: str, ifname: str, port_name: str, mac: str) -> None:
     """Set the check up."""
     try:
         nftables.apply(plan(container_id, ifname, port_name, mac))

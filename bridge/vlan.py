@@ -15,7 +15,8 @@ from cni_plugins.protocol.config import integer, key
 
 if TYPE_CHECKING:
     from cni_plugins.context import Context
-    from cni_plugins.host.links import Link, Links
+    from cni_plugins.host.links import Links
+    from cni_plugins.host.snapshots import Link
 
 LOWEST, HIGHEST = 1, 4094
 DEFAULT_VID = 1
@@ -41,6 +42,9 @@ class PortVlans:
     def is_empty(self) -> bool:
         """Nothing beyond what the kernel gives every port."""
         return not self.native and not self.tagged
+
+
+NO_VLANS = PortVlans(native=0, tagged=())
 
 
 def validate_vlan(vlan: int) -> None:

@@ -15,12 +15,13 @@ from cni_plugins.errors import CniError, Interrupted
 from cni_plugins.host.command import Runner
 from cnictl import conflist, identity, render
 from cnictl.cache import Cache
-from cnictl.runtime import Container, Runtime, container_lock
+from cnictl.calls import Caller, Container
+from cnictl.runtime import Runtime, container_lock, everybody_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cnictl.conflist import NetworkList
+    from cnictl.networks import NetworkList
 
 CONF_DIR = "/etc/cni/net.d"
 PLUGIN_DIR = "/opt/cni/bin"
@@ -84,13 +85,18 @@ class Command:
 
     @cached_property
     def cache(self) -> Cache:
-        """libcni's result cache."""
+        """Libcni's result cache."""
         return Cache()
 
     @cached_property
+    def caller(self) -> Caller:
+        """Executes plugins, and remembers what they took and said."""
+        return Caller(Runner(self.env, self.deadline), self.env, self.path)
+
+    @cached_property
     def runtime(self) -> Runtime:
-        """Runs the plugins."""
-        return Runtime(Runner(self.env, self.deadline), self.env, self.path, self.cache)
+        """Runs networks."""
+        return Runtime(self.caller, self.cache)
 
     @cached_property
     def network(self) -> NetworkList:
@@ -127,7 +133,7 @@ class Command:
 
     def say_warnings(self) -> None:
         """What plugins said on their stderr."""
-        for line in self.runtime.warnings:
+        for line in self.caller.notes:
             self.stderr.write(f"  {'note':<12}{line}\n")
 
 
@@ -140,12 +146,12 @@ def add(command: Command) -> int:
         except CniError:
             command.deadline.release()
             for trouble in command.runtime.sweep(network, container):
-                command.runtime.warnings.append(f"DEL after the failed ADD: {trouble}")
+                command.caller.notes.append(f"DEL after the failed ADD: {trouble}")
             raise
     if command.options.json:
         command.print_json(result)
     else:
-        steps = command.runtime.steps
+        steps = command.caller.steps
         command.print(render.summary(network.name, container, result, steps))
     return 0
 
@@ -157,18 +163,19 @@ def delete(command: Command) -> int:
         command.runtime.delete(network, container)
     if not command.options.json:
         command.print(f"{container.id} is detached from {network.name} ({container.ifname})")
-        command.print("\n".join(render.timings(command.runtime.steps)))
+        command.print("\n".join(render.timings(command.caller.steps)))
     return 0
 
 
 def check(command: Command) -> int:
     """CHECK."""
     network, container = command.network, command.container
-    was_done = command.runtime.check(network, container)
+    with container_lock(container.id, command.deadline):
+        was_done = command.runtime.check(network, container)
     if not command.options.json:
         verdict = "is as it was added" if was_done else "was not checked: disableCheck is set"
         command.print(f"{container.id} on {network.name} ({container.ifname}) {verdict}")
-        command.print("\n".join(render.timings(command.runtime.steps)))
+        command.print("\n".join(render.timings(command.caller.steps)))
     return 0
 
 
@@ -179,7 +186,7 @@ def status(command: Command) -> int:
     if not command.options.json:
         verdict = "is ready" if was_done else f"has no STATUS (version {network.cni_version!r})"
         command.print(f"{network.name} {verdict}")
-        command.print("\n".join(render.timings(command.runtime.steps)))
+        command.print("\n".join(render.timings(command.caller.steps)))
     return 0
 
 
@@ -195,7 +202,8 @@ def gc(command: Command) -> int:
             command.print(render.table(rows))
         command.print("nothing was changed; --apply does it")
         return 0
-    failures = command.runtime.gc(network, valid)
+    with everybody_lock(command.deadline):
+        failures = command.runtime.gc(network, valid)
     for failure in failures:
         command.stderr.write(f"{render.failure(failure)}\n")
     command.print(f"{len(stale)} attachments of {network.name} were collected, {len(valid)} stay")
@@ -203,11 +211,11 @@ def gc(command: Command) -> int:
 
 
 def version(command: Command) -> int:
-    """cnictl's version, and the spec versions of every plugin on CNI_PATH."""
+    """Cnictl's version, and the spec versions of every plugin on CNI_PATH."""
     found: dict[str, Any] = {}
     for plugin_type in _installed(command.path):
         try:
-            found[plugin_type] = list(command.runtime.versions(plugin_type))
+            found[plugin_type] = list(command.caller.versions(plugin_type))
         except CniError as e:
             found[plugin_type] = str(e)
     if command.options.json:
@@ -230,10 +238,16 @@ def list_networks(command: Command) -> int:
             problems.append(f"{path}: {entry.msg}")
             continue
         chosen = chosen or path
-        types = [plugin["type"] for plugin in entry.plugins]
+        types = [plugin.type for plugin in entry.plugins]
         mark = "*" if chosen == path else ""
         rows.append(
-            [mark, entry.name, entry.cni_version or "0.1.0", ",".join(types), os.path.basename(path)]
+            [
+                mark,
+                entry.name,
+                entry.cni_version or "0.1.0",
+                ",".join(types),
+                os.path.basename(path),
+            ]
         )
         for plugin_type in types:
             try:
@@ -249,7 +263,7 @@ def list_networks(command: Command) -> int:
                         "name": e.name,
                         "cniVersion": e.cni_version,
                         "file": p,
-                        "plugins": [plugin["type"] for plugin in e.plugins],
+                        "plugins": [plugin.type for plugin in e.plugins],
                         "chosen": p == chosen,
                     }
                     for p, e in entries
@@ -365,4 +379,3 @@ def _parser() -> argparse.ArgumentParser:
                 "--keep", action="append", metavar="ID:IFNAME", help="valid; may be repeated"
             )
     return parser
-

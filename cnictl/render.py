@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnictl.runtime import PluginError, Step
+from cnictl.calls import PluginError, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni_plugins.errors import CniError
-    from cnictl.runtime import Container
+    from cnictl.calls import Container
 
 _LABEL = 12
 _HINTS = {
@@ -25,7 +25,9 @@ _HINTS = {
 }
 
 
-def summary(network: str, container: Container, result: dict[str, Any], steps: Sequence[Step]) -> str:
+def summary(
+    network: str, container: Container, result: dict[str, Any], steps: Sequence[Step]
+) -> str:
     """An attachment after its ADD."""
     lines = [f"{container.id} is attached to {network} as {container.ifname}"]
     lines += interfaces(result)
@@ -56,7 +58,10 @@ def addresses(result: dict[str, Any]) -> list[str]:
             old = result[family]
             entries.append({"address": old["ip"], "gateway": old.get("gateway")})
     return [
-        _row("address", entry["address"] + (f" via {entry['gateway']}" if entry.get("gateway") else ""))
+        _row(
+            "address",
+            entry["address"] + (f" via {entry['gateway']}" if entry.get("gateway") else ""),
+        )
         for entry in entries
     ]
 
@@ -82,8 +87,7 @@ def failure(error: CniError) -> str:
         inner = error
     lines.append(_row("code", str(inner.code)))
     lines.append(_row("message", inner.msg or "(the plugin gave none)"))
-    for detail in inner.details.splitlines():
-        lines.append(_row("details", detail))
+    lines += [_row("details", detail) for detail in inner.details.splitlines()]
     hint = _hint(error, inner)
     if hint:
         lines.append(_row("next", hint))
@@ -109,9 +113,9 @@ def _hint(error: CniError, inner: CniError) -> str:
         return "the container is gone? then: cnictl del"
     if inner.code in _HINTS:
         return _HINTS[inner.code]
-    if isinstance(error, PluginError) and error.verb == "add":
+    if isinstance(error, PluginError) and error.verb == "ADD":
         return "what was made has been undone; correct the cause and add again"
-    if isinstance(error, PluginError) and error.verb == "delete":
+    if isinstance(error, PluginError) and error.verb == "DEL":
         return "correct the cause and run the same cnictl del again"
     return ""
 

@@ -5,112 +5,63 @@ Source: CNI spec 1.1.0, section 3 "Execution of Network Configurations"; libcni/
 
 from __future__ import annotations
 
-import json
-import time
+import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import invoke
-from cni_plugins.errors import CniError
+from cni_plugins.errors import CniError, ConfigError, VersionError
 from cni_plugins.host.store import Store
-from cni_plugins.protocol import args, spec
-from cni_plugins.protocol.versions import parse_version
+from cni_plugins.protocol import spec
+from cni_plugins.protocol.versions import convert, parse_version
 from cnictl.cache import Attachment, Cache
+from cnictl.calls import Container, PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
     from cni_plugins.deadline import Deadline
-    from cni_plugins.host.command import Runner
-    from cnictl.conflist import NetworkList
+    from cnictl.calls import Caller
+    from cnictl.networks import NetworkList, PluginConf
 
 LOCKS = "/run/cni-plugins/cnictl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """What the plugins are told of the container."""
-
-    id: str
-    netns: str
-    ifname: str
-    args: tuple[tuple[str, str], ...] = ()
-    capability_args: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One plugin's call: its type, the verb, and how long it took in seconds."""
-
-    plugin: str
-    verb: str
-    seconds: float
-
-
-class PluginError(CniError):
-    """A plugin of a list failed.
-
-    Args:
-        error: as the plugin gave it.
-        plugin: its object in the list.
-        place: its position, from 1 on, and the length of the list.
-        verb: ``add``, ``delete``, ``check``, ``status``, ``gc``.
-        name: the name in the plugin's own object, "" for none.
-    """
-
-    def __init__(  # noqa: PLR0913 - all of it is for the operator
-        self, error: CniError, *, plugin: str, place: tuple[int, int], verb: str, name: str = ""
-    ) -> None:
-        named = f' name="{name}"' if name else ""
-        prefix = f'plugin type="{plugin}"{named} failed ({verb}): '
-        super().__init__(error.code, f"{prefix}{error.msg}", error.details)
-        self.error = error
-        self.plugin = plugin
-        self.place = place
-        self.verb = verb
+_EVERYBODY = "all"
 
 
 class Runtime:
     """Runs the plugins of networks.
 
     Args:
-        runner: executes them.
-        env: this process's environment, which they inherit.
-        path: CNI_PATH.
+        caller: executes one of them.
         cache: where results are kept.
     """
 
-    def __init__(self, runner: Runner, env: Mapping[str, str], path: str, cache: Cache) -> None:
-        self._runner = runner
-        self._env = env
-        self._path = path
+    def __init__(self, caller: Caller, cache: Cache) -> None:
+        self._caller = caller
         self._cache = cache
-        self.steps: list[Step] = []
-        self.warnings: list[str] = []
 
     def add(self, network: NetworkList, container: Container) -> dict[str, Any]:
         """ADD along the list; the last result, which is cached.
 
         Raises:
-            PluginError: the caller has to send DEL.
+            CniError: the caller has to :meth:`sweep`.
         """
         result: dict[str, Any] | None = None
         for index, plugin in enumerate(network.plugins):
-            path = self._find(network, index, "add")
-            with _blaming(network, index, "add"):
-                _validate(network, container)
-                request = self._request(network, plugin, container, result)
-                stdout = self._call(path, "ADD", request, container)
-                result = invoke.added_document(stdout, network.cni_version)
-        assert result is not None
-        entry = self._entry(network, container, result)
+            added = _added(plugin, container, result)
+            stdout = self._caller.call("ADD", network, index, container=container, added=added)
+            try:
+                result = read_result(stdout, network.cni_version)
+            except CniError as e:
+                raise PluginError(e, network, index, "ADD") from e
         try:
-            self._cache.write(entry)
+            self._cache.write(_entry(network, container, result))
         except CniError as e:
             raise CniError(
                 e.code, f'failed to set network "{network.name}" cached result: {e.msg}', e.details
             ) from e
+        assert result is not None  # a list has at least one plugin
         return result
 
     def delete(self, network: NetworkList, container: Container) -> None:
@@ -119,22 +70,17 @@ class Runtime:
         if parse_version(network.cni_version) >= spec.CHECK_SINCE:
             result = self._result_or_nothing(network, container)
         for index, plugin in reversed(list(enumerate(network.plugins))):
-            path = self._find(network, index, "delete")
-            with _blaming(network, index, "delete"):
-                self._call(
-                    path, "DEL", self._request(network, plugin, container, result), container
-                )
+            added = _added(plugin, container, result)
+            self._caller.call("DEL", network, index, container=container, added=added)
         self._cache.discard(network.name, container.id, container.ifname)
 
     def sweep(self, network: NetworkList, container: Container) -> list[CniError]:
         """DEL over all plugins whatever fails, as it has to follow a failed ADD."""
         failures: list[CniError] = []
         for index, plugin in reversed(list(enumerate(network.plugins))):
+            added = _added(plugin, container, None)
             try:
-                path = self._find(network, index, "delete")
-                with _blaming(network, index, "delete"):
-                    request = self._request(network, plugin, container, None)
-                    self._call(path, "DEL", request, container)
+                self._caller.call("DEL", network, index, container=container, added=added)
             except CniError as e:
                 failures.append(e)
         return failures
@@ -142,68 +88,61 @@ class Runtime:
     def check(self, network: NetworkList, container: Container) -> bool:
         """CHECK along the list; False when the list disables it."""
         if parse_version(network.cni_version) < spec.CHECK_SINCE:
-            raise CniError(
-                1,
-                f'configuration version "{network.cni_version}" does not support the CHECK command',
+            raise VersionError(
+                f'configuration version "{network.cni_version}" does not support the CHECK command'
             )
         if network.disable_check:
             return False
+        place = (network.name, container.id, container.ifname)
         try:
-            result = self._cache.result(
-                network.name, container.id, container.ifname, network.cni_version
-            )
+            result = self._cache.result(*place, network.cni_version)
         except CniError as e:
             raise CniError(
                 e.code, f'failed to get network "{network.name}" cached result: {e.msg}', e.details
             ) from e
+        if result is None:
+            self._caller.notes.append("no result is cached for it: was it attached, by this id?")
         for index, plugin in enumerate(network.plugins):
-            path = self._find(network, index, "check")
-            request = self._request(network, plugin, container, result)
-            self._blamed(network, index, "check", path, "CHECK", request, container)
+            added = _added(plugin, container, result)
+            self._caller.call("CHECK", network, index, container=container, added=added)
         return True
 
     def status(self, network: NetworkList) -> bool:
         """STATUS along the list; False when its version has none."""
         if not _has_status(network):
             return False
-        for index, plugin in enumerate(network.plugins):
-            path = self._find(network, index, "status")
-            request = _with_identity(network, plugin)
-            self._blamed(network, index, "status", path, "STATUS", request, None)
+        for index in range(len(network.plugins)):
+            self._caller.call("STATUS", network, index)
         return True
 
-    def gc(self, network: NetworkList, valid: set[tuple[str, str]]) -> list[CniError]:
-        """DEL for cached attachments that are not valid, then GC along the list."""
+    def gc(self, network: NetworkList, valid: AbstractSet[tuple[str, str]]) -> list[CniError]:
+        """DEL for cached attachments that are not valid, then GC along the list; what failed.
+
+        Args:
+            network: the list.
+            valid: container id and ifname of the attachments that stay.
+        """
         if network.disable_gc:
             return []
         failures: list[CniError] = []
         for entry in self.stale(network, valid):
             try:
-                self.delete(network, _container(entry))
+                self.delete(network, container_of(entry))
             except CniError as e:
-                failures.append(
-                    CniError(
-                        e.code,
-                        f"failed to delete stale attachment {entry.container_id} "
-                        f"{entry.ifname}: {e.msg}",
-                        e.details,
-                    )
-                )
+                text = f"failed to delete stale attachment {entry.container_id} {entry.ifname}"
+                failures.append(CniError(e.code, f"{text}: {e.msg}", e.details))
         if not _has_status(network):
             return failures
         listed = [{"containerID": c, "ifname": i} for c, i in sorted(valid)]
-        extra = {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
-        for index, plugin in enumerate(network.plugins):
+        added = {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
+        for index in range(len(network.plugins)):
             try:
-                path = self._find(network, index, "gc")
-                self._call(path, "GC", {**_with_identity(network, plugin), **extra}, None)
+                self._caller.call("GC", network, index, added=added)
             except CniError as e:
-                failures.append(
-                    CniError(e.code, f"failed to GC plugin {plugin['type']}: {e.msg}", e.details)
-                )
+                failures.append(e)
         return failures
 
-    def stale(self, network: NetworkList, valid: set[tuple[str, str]]) -> list[Attachment]:
+    def stale(self, network: NetworkList, valid: AbstractSet[tuple[str, str]]) -> list[Attachment]:
         """Cached attachments of the network that are not valid."""
         return [
             entry
@@ -211,144 +150,81 @@ class Runtime:
             if entry.network == network.name and (entry.container_id, entry.ifname) not in valid
         ]
 
-    def versions(self, plugin_type: str) -> tuple[str, ...]:
-        """The versions a plugin says it supports.
+    def problems(self, network: NetworkList) -> list[CniError]:
+        """Plugins of the list that are missing or do not know its version."""
+        version = network.cni_version or "0.1.0"
+        found: list[CniError] = []
+        for plugin in network.plugins:
+            try:
+                if version not in self._caller.versions(plugin.type):
+                    text = f'plugin {plugin.type} does not support config version "{version}"'
+                    found.append(VersionError(text))
+            except CniError as e:
+                found.append(e)
+        return found
+
+    def validate(self, network: NetworkList) -> frozenset[str]:
+        """The capabilities a sound network has enabled.
 
         Raises:
-            CniError: it cannot be found or asked.
+            CniError: with all its problems.
         """
-        path = invoke.find_plugin(plugin_type, self._path)
-        return invoke.probe_versions(self._runner, path, self._env)
-
-    def _blamed(  # noqa: PLR0913 - one call
-        self,
-        network: NetworkList,
-        index: int,
-        verb: str,
-        path: str,
-        command: str,
-        request: dict[str, Any],
-        container: Container | None,
-    ) -> None:
-        with _blaming(network, index, verb):
-            self._call(path, command, request, container)
-
-    def _find(self, network: NetworkList, index: int, verb: str) -> str:
-        with _blaming(network, index, verb):
-            return invoke.find_plugin(network.plugins[index]["type"], self._path)
-
-    def _request(
-        self,
-        network: NetworkList,
-        plugin: dict[str, Any],
-        container: Container,
-        result: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        """The plugin's object as it is sent: identity, previous result, enabled capabilities."""
-        request = _with_identity(network, plugin)
-        if result is not None:
-            request["prevResult"] = result
-        enabled = plugin.get("capabilities") or {}
-        offered = {k: v for k, v in container.capability_args.items() if enabled.get(k)}
-        if offered:
-            request["runtimeConfig"] = offered
-        return request
-
-    def _call(
-        self, path: str, command: str, request: dict[str, Any], container: Container | None
-    ) -> bytes:
-        env = {
-            **self._env,
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": container.id if container else "",
-            "CNI_NETNS": container.netns if container else "",
-            "CNI_IFNAME": container.ifname if container else "",
-            "CNI_ARGS": ";".join("=".join(pair) for pair in container.args) if container else "",
-            "CNI_PATH": self._path,
-        }
-        stdin = json.dumps(request, sort_keys=True).encode()
-        began = time.monotonic()
-        try:
-            done = invoke.invoke(self._runner, path, stdin, env)
-        finally:
-            self.steps.append(Step(request["type"], command, time.monotonic() - began))
-        if done.stderr:
-            self.warnings += done.stderr.decode("utf-8", "replace").splitlines()
-        return done.stdout
+        found = self.problems(network)
+        if found:
+            raise CniError(found[0].code, f"[{' '.join(map(str, found))}]")
+        return network.capabilities
 
     def _result_or_nothing(
         self, network: NetworkList, container: Container
     ) -> dict[str, Any] | None:
         """The cached result; one that cannot be used is thrown away, DEL goes on without."""
+        place = (network.name, container.id, container.ifname)
         try:
-            return self._cache.result(
-                network.name, container.id, container.ifname, network.cni_version
-            )
+            return self._cache.result(*place, network.cni_version)
         except CniError as e:
-            self.warnings.append(f"the cached result is thrown away: {e}")
-            self._cache.discard(network.name, container.id, container.ifname)
+            self._caller.notes.append(f"the cached result is thrown away: {e}")
+            self._cache.discard(*place)
             return None
-
-    def _entry(
-        self, network: NetworkList, container: Container, result: dict[str, Any]
-    ) -> Attachment:
-        return Attachment(
-            network=network.name,
-            container_id=container.id,
-            ifname=container.ifname,
-            netns=container.netns,
-            args=container.args,
-            capability_args=container.capability_args,
-            config=network.raw,
-            result=result,
-        )
 
 
 @contextmanager
 def container_lock(container_id: str, deadline: Deadline) -> Iterator[None]:
-    """The spec's rule: never two operations on one container at once."""
+    """The spec's rule: never two operations on one container at once, and none during GC.
+
+    Raises:
+        Busy: the time is up; the message names the holder.
+    """
     store = Store(LOCKS)
-    with store.locked(container_id, deadline):
+    name = hashlib.sha256(container_id.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    with store.locked(_EVERYBODY, deadline, shared=True), store.locked(name, deadline):
         try:
             yield
         finally:
-            store.discard(container_id)
+            store.discard(name)
 
 
 @contextmanager
-def _blaming(network: NetworkList, index: int, verb: str) -> Iterator[None]:
-    plugin = network.plugins[index]
-    name = network.plugin_names[index] if network.plugin_names else plugin.get("name", "")
-    try:
+def everybody_lock(deadline: Deadline) -> Iterator[None]:
+    """No operation on any container runs within the block."""
+    with Store(LOCKS).locked(_EVERYBODY, deadline):
         yield
-    except CniError as e:
-        raise PluginError(
-            e,
-            plugin=plugin["type"],
-            place=(index + 1, len(network.plugins)),
-            verb=verb,
-            name=str(name or ""),
-        ) from e
 
 
-def _validate(network: NetworkList, container: Container) -> None:
-    args.validate_container_id(container.id)
-    args.validate_network_name(network.name)
-    args.validate_ifname(container.ifname)
+def read_result(stdout: bytes, config_version: str) -> dict[str, Any]:
+    """What an ADD printed, as it is kept and passed on: in its own version, unknown keys gone.
 
-
-def _with_identity(network: NetworkList, plugin: dict[str, Any]) -> dict[str, Any]:
-    return {**plugin, "name": network.name, "cniVersion": network.cni_version}
-
-
-def _has_status(network: NetworkList) -> bool:
+    Raises:
+        CniError: it is no result, or of an unknown version.
+    """
+    document = invoke.added_document(stdout, config_version)
     try:
-        return parse_version(network.cni_version) >= spec.GC_AND_STATUS_SINCE
-    except CniError:
-        return False
+        return convert(document, document["cniVersion"])
+    except ConfigError as e:
+        raise CniError(999, f"its result is faulty: {e.msg}", e.details) from e
 
 
-def _container(entry: Attachment) -> Container:
+def container_of(entry: Attachment) -> Container:
+    """The container of a cached attachment."""
     return Container(
         id=entry.container_id,
         netns=entry.netns,
@@ -356,3 +232,33 @@ def _container(entry: Attachment) -> Container:
         args=entry.args,
         capability_args=entry.capability_args or {},
     )
+
+
+def _added(
+    plugin: PluginConf, container: Container, result: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What a request has beside the plugin's own object: previous result, enabled capabilities."""
+    offered = container.capability_args.items()
+    enabled = {key: value for key, value in offered if plugin.capabilities.get(key)}
+    added: dict[str, Any] = {} if result is None else {"prevResult": result}
+    return {**added, "runtimeConfig": enabled} if enabled else added
+
+
+def _entry(network: NetworkList, container: Container, result: dict[str, Any] | None) -> Attachment:
+    return Attachment(
+        network=network.name,
+        container_id=container.id,
+        ifname=container.ifname,
+        netns=container.netns,
+        args=container.args,
+        capability_args=container.capability_args,
+        config=network.raw,
+        result=result,
+    )
+
+
+def _has_status(network: NetworkList) -> bool:
+    try:
+        return parse_version(network.cni_version) >= spec.GC_AND_STATUS_SINCE
+    except CniError:
+        return False

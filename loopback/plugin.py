@@ -46,7 +46,7 @@ def delete(ctx: Context, _conf: LoopbackConf) -> None:
 
 
 def check(ctx: Context, _conf: LoopbackConf) -> None:
-    """lo is up."""
+    """Lo is up."""
     if not ctx.container.get(LO).is_up:
         raise KernelError(f"check {LO} in {ctx.netns_path}: it is down")
 

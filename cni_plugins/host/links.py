@@ -205,19 +205,19 @@ class Links:
 
     def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:
         """Wait for the kernel to call a link operational, at most ``limit_s`` seconds."""
-        with self._events(GROUP_LINK) as events:
+        with self._events(GROUP_LINK, limit_s) as events:
             while True:
                 state = self.get_index(link.index).operstate
                 if state == "up":
                     return
-                if not events.wait(deadline, limit_s):
+                if not events.wait(deadline):
                     raise KernelError(f"wait for link {link.name}: it is {state}, not up")
 
-    def _events(self, groups: int) -> Events:
+    def _events(self, groups: int, limit_s: float) -> Events:
         if self._netns is None:
-            return Events(groups)
+            return Events(groups, limit_s)
         with self._netns.entered():
-            return Events(groups)
+            return Events(groups, limit_s)
 
     # --- addresses -----------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class Links:
         self, link: Link, deadline: Deadline, *, limit_s: float = DAD_LIMIT_S
     ) -> None:
         """Wait until duplicate address detection has judged every IPv6 address of a link."""
-        with self._events(GROUP_IPV6_ADDRESS) as events:
+        with self._events(GROUP_IPV6_ADDRESS, limit_s) as events:
             while True:
                 addresses = self.addresses(link)
                 failed = [str(a.network) for a in addresses if a.has_failed_dad]
@@ -285,7 +285,7 @@ class Links:
                     )
                 if not any(a.is_tentative for a in addresses):
                     return
-                if not events.wait(deadline, limit_s):
+                if not events.wait(deadline):
                     raise KernelError(
                         f"settle addresses of {link.name}: still tentative after {limit_s} s"
                     )
@@ -336,8 +336,16 @@ class Links:
     # --- VLANs of bridge ports -----------------------------------------------------------------
 
     def port_vlans(self, port: Link) -> tuple[Vlan, ...]:
-        """The VLAN ids a bridge port carries."""
-        found = self._rtnl.request(f"list VLANs of {port.name}", "get_vlans", index=port.index)
+        """The VLAN ids a bridge port carries.
+
+        The kernel lists all ports and skips some without a word when others go meanwhile: a port
+        that is not listed is looked for again, or it would pass for one without VLANs.
+        """
+        what = f"list VLANs of {port.name}"
+        listings = (self._rtnl.request(what, "get_vlans", index=port.index) for _ in range(5))
+        found = next(filter(None, listings), None)
+        if found is None:
+            raise kernel_error(what, errno.ENODEV, "it is not among the bridge ports")
         infos = [
             info
             for message in found

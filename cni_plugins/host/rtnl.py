@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from cni_plugins.errors import KernelError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 GROUP_LINK = 1 << 0
 GROUP_IPV6_ADDRESS = 1 << 8
 _DUMP_ATTEMPTS = 10
+_DUMP_INTERRUPTED = 0x10
+"""NLM_F_DUMP_INTR of linux/netlink.h: what is listed changed in between, entries may be missing."""
 
 
 class Rtnl:
@@ -61,13 +64,15 @@ class Rtnl:
         call: Callable[..., Any] = getattr(self._socket, method)
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                return list(call(*args, **attributes) or ())
-            except NetlinkDumpInterrupted:
+                answer = list(call(*args, **attributes) or ())
+            except NetlinkDumpInterrupted:  # pyroute2 has the class, and 0.9.7 never raises it
                 continue
             except NetlinkError as e:
                 raise kernel_error(what, e.code, str(e.args[1] if len(e.args) > 1 else "")) from e
             except OSError as e:
                 raise kernel_error(what, e.errno or 0, e.strerror or str(e)) from e
+            if not any(message["header"]["flags"] & _DUMP_INTERRUPTED for message in answer):
+                return answer
         raise kernel_error(what, errno.EAGAIN, "the kernel interrupted the listing again and again")
 
 
@@ -82,9 +87,14 @@ class Events:
     """Wake-ups when links or addresses of this thread's namespace change.
 
     To be opened before the state is read, so that no change in between is missed.
+
+    Args:
+        groups: which changes, a sum of ``GROUP_…``.
+        limit_s: how long all waits together may take; strangers' events do not prolong it.
     """
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, limit_s: float) -> None:
+        self._until = time.monotonic() + limit_s
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
@@ -100,9 +110,9 @@ class Events:
     def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
 
-    def wait(self, deadline: Deadline, limit_s: float) -> bool:
+    def wait(self, deadline: Deadline) -> bool:
         """Wait until something changes; False when the time is up."""
-        timeout_s = min(deadline.remaining(), limit_s)
+        timeout_s = min(deadline.remaining(), self._until - time.monotonic())
         if timeout_s <= 0:
             return False
         self._socket.settimeout(timeout_s)

@@ -95,9 +95,14 @@ def _find(key: str) -> str | None:
 
 
 def _attempt(key: str, value: str) -> None:
-    """Write a setting that not every kernel has."""
-    if _find(key) not in {value, None}:
+    """Write a setting that not every kernel has; under a read-only /proc/sys it stays as it is."""
+    if _find(key) in {value, None}:
+        return
+    try:
         write(key, value)
+    except KernelError as e:
+        if e.errno != errno.EROFS:
+            raise
 
 
 def _error(verb: str, key: str, e: OSError) -> KernelError:

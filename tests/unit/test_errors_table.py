@@ -100,7 +100,7 @@ ADD = environment("ADD")
         ),
         pytest.param(
             ADD,
-            config(1),  # type: ignore[arg-type]
+            config(1),
             {
                 "code": 6,
                 "msg": "decoding version from network config: cniVersion: expected a string",

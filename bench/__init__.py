@@ -1,0 +1,1 @@
+"""Measurements beside the reference suite's executables; see docs/performance.md."""
