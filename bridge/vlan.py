@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import ConfigError, KernelError
+from cni_plugins.host import port_vlans
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import integer, key
 
@@ -115,18 +116,18 @@ def program(host: Links, port: Link, vlans: PortVlans, *, preserve_default: bool
     if vlans.is_empty:
         return
     if not preserve_default:
-        for vlan in host.port_vlans(port):
-            host.discard_port_vlan(port, vlan.vid)
-    host.add_port_vlan(port, vlans.native, pvid=True, untagged=True)
+        for vlan in port_vlans.carried(host.rtnl, port):
+            port_vlans.discard(host.rtnl, port, vlan.vid)
+    port_vlans.add_native(host.rtnl, port, vlans.native)
     for first, last in runs(vlans.tagged):
-        host.add_port_vlan(port, first, last=last)
+        port_vlans.add_tagged(host.rtnl, port, first, last)
 
 
 def missing(host: Links, port: Link, vlans: PortVlans) -> list[str]:
     """What CHECK finds wrong with a port's VLAN ids."""
     if vlans.is_empty:
         return []
-    carried = {vlan.vid: vlan for vlan in host.port_vlans(port)}
+    carried = {vlan.vid: vlan for vlan in port_vlans.carried(host.rtnl, port)}
     problems = [
         f"{port.name} does not carry VLAN {vid}" for vid in vlans.tagged if vid not in carried
     ]

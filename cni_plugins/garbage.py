@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import Busy
-from cni_plugins.liveness import Liveness, Verdict, observe
+from cni_plugins.liveness import LIVING, Liveness, Verdict, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def _is_garbage(ctx: Context, record: Record, liveness: Liveness, runtime: str) 
     if (record.container_id, record.ifname) in ctx.valid or record.witness.created > ctx.began:
         return False
     made_by_another = record.witness.runtime != runtime
-    if made_by_another and liveness.verdict(record.witness) is Verdict.ALIVE:
+    if made_by_another and liveness.verdict(record.witness) in LIVING:
         ctx.warn(
             f"left attachment {record.container_id} {record.ifname}: it is not in the list of "
             f"valid attachments, but it is alive and {record.witness.runtime or 'another runtime'} "

@@ -34,6 +34,9 @@ class Verdict(Enum):
     DEAD = "dead"
     SUSPECT = "suspect"
     """Its namespace is nowhere, but there is no link to confirm it: look again after GRACE_S."""
+    LINGERING = "lingering"
+    """Its namespace is nowhere and its link is still there: the kernel, which removes links some
+    time after their namespace, may be about to; else something we cannot see holds it."""
     UNKNOWN = "unknown"
 
 
@@ -59,6 +62,9 @@ def observe(netns: str, *, link_index: int = 0, link_name: str = "") -> Witness:
     )
 
 
+LIVING = frozenset({Verdict.ALIVE, Verdict.LINGERING})
+
+
 class Liveness:
     """Judges attachments by one look at the node, taken when first needed."""
 
@@ -76,7 +82,7 @@ class Liveness:
             return Verdict.ALIVE
         if not witness.link_index:
             return Verdict.SUSPECT
-        return Verdict.ALIVE if _has_link(witness) else Verdict.DEAD
+        return Verdict.LINGERING if _has_link(witness) else Verdict.DEAD
 
     def is_elsewhere(self, witness: Witness) -> bool:
         """Whether this process stands in other namespaces than the one that made the attachment."""

@@ -173,7 +173,11 @@ def _may_be_alive(ctx: Context, record: Record) -> bool:
 
     if (record.witness.netns_dev, record.witness.netns_ino) == ctx.netns.id:
         return record.witness.boot_id == ctx.witness().boot_id
-    return Liveness().verdict(record.witness) is not Verdict.DEAD
+    verdict = Liveness().verdict(record.witness)
+    if verdict is Verdict.LINGERING:
+        ctx.host.wait_gone(record.witness.link_index, ctx.deadline)
+        verdict = Liveness().verdict(record.witness)
+    return verdict is not Verdict.DEAD
 
 
 def _delete_one(verbs: Verbs, ctx: Context) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError
@@ -249,7 +248,7 @@ class _Known:
     cni_version: str = key("cniVersion", text, default="")
     name: str = key("name", text, default="")
     type: str = key("type", text, default="")
-    capabilities: dict[str, bool] = key("capabilities", map_of(flag), default=MappingProxyType({}))
+    capabilities: dict[str, bool] | None = key("capabilities", map_of(flag), default=None)
     ipam: _Ipam = key("ipam", record(_Ipam), default=_Ipam())
     dns: DnsConf = key("dns", record(DnsConf), default=DnsConf())
     prev_result: dict[str, Any] | None = key("prevResult", any_object, default=None)
@@ -268,6 +267,6 @@ def _plugin(document: Any) -> PluginConf:
     return PluginConf(
         type=known.type,
         name=known.name,
-        capabilities=dict(known.capabilities),
+        capabilities=known.capabilities or {},
         document=document,
     )

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cni_plugins.liveness import GRACE_S, Liveness, Verdict
+from cni_plugins.liveness import GRACE_S, LIVING, Liveness, Verdict
 
 if TYPE_CHECKING:
     from cni_plugins.context import Context
@@ -37,7 +37,7 @@ def invalid(ctx: Context, leases: Leases, liveness: Liveness) -> None:
         if (
             owner.witness.boot_id
             and owner.witness.runtime != liveness.runtime
-            and liveness.verdict(owner.witness) is Verdict.ALIVE
+            and liveness.verdict(owner.witness) in LIVING
         ):
             ctx.warn(
                 f"left {_describe(owner)}: it is not in the list of valid attachments, but alive, "
@@ -72,7 +72,7 @@ def _is_dead(ctx: Context, leases: Leases, owner: Owner, liveness: Liveness) -> 
             if liveness.is_elsewhere(owner.witness):
                 ctx.warn(f"left {_describe(owner)}: it was given out in other namespaces than ours")
             return False
-        case Verdict.ALIVE:
+        case Verdict.ALIVE | Verdict.LINGERING:
             if owner.suspected:
                 leases.remember(replace(owner, suspected=0.0))
             return False

@@ -80,6 +80,7 @@ AMONG_ADAPTERS = {
     "links": {"netns", "rtnl", "snapshots"},
     "rtnl": {"netns"},
     "tc": {"rtnl"},
+    "port_vlans": {"rtnl", "snapshots"},
     "conntrack": {"rtnl"},
     "nftables": {"command"},
     "iptables": {"command"},

@@ -1,9 +1,9 @@
-"""Links, their addresses, routes and bridge VLANs in one network namespace.
+"""Links, their addresses and routes in one network namespace.
 
 Names of verbs: ``find_x`` may return None, ``get_x`` raises, ``ensure_x`` converges, ``discard_x``
 succeeds when the object is gone already.
 
-Source: rtnetlink(7), ip-link(8), ip-address(8), ip-route(8), bridge(8).
+Source: rtnetlink(7), ip-link(8), ip-address(8), ip-route(8).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK, Events, Rtnl, kernel_error
-from cni_plugins.host.snapshots import Vlan, read_address, read_link, read_routes
+from cni_plugins.host.snapshots import read_address, read_link, read_routes
 from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
@@ -28,20 +28,23 @@ if TYPE_CHECKING:
 MAIN_TABLE = 254
 CARRIER_LIMIT_S = 2.5
 DAD_LIMIT_S = 5.0
+GONE_LIMIT_S = 2.0
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _IFA_F_NODAD = 0x02
 _RTN_UNICAST, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE = 1, 3, 0
-_PVID, _UNTAGGED = 0x2, 0x4
 _BROADCAST_PREFIX = 30
 """Longest IPv4 prefix whose network has a broadcast address (RFC 3021)."""
 
 
 class Links:
-    """One rtnetlink handle; every method raises KernelError for what the kernel refuses."""
+    """One rtnetlink handle; every method raises KernelError for what the kernel refuses.
+
+    ``rtnl`` is the handle, for the adapters beside this one that work in the same namespace.
+    """
 
     def __init__(self, rtnl: Rtnl) -> None:
-        self._rtnl = rtnl
+        self.rtnl = rtnl
         self._netns: NetNS | None = None
 
     @classmethod
@@ -56,7 +59,7 @@ class Links:
 
     def close(self) -> None:
         """Close the handle."""
-        self._rtnl.close()
+        self.rtnl.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +93,7 @@ class Links:
 
     def _find(self, what: str, **wanted: Any) -> Link | None:
         try:
-            found = self._rtnl.request(what, "link", "get", **wanted)
+            found = self.rtnl.request(what, "link", "get", **wanted)
         except KernelError as e:
             if e.errno == errno.ENODEV:
                 return None
@@ -110,7 +113,7 @@ class Links:
         if vlan_filtering:
             attributes["br_vlan_filtering"] = 1
         try:
-            self._rtnl.request(
+            self.rtnl.request(
                 f"add bridge {name}", "link", "add", ifname=name, kind="bridge", **attributes
             )
         except KernelError as e:
@@ -135,7 +138,7 @@ class Links:
         if peer_netns is not None:
             far["net_ns_fd"] = peer_netns.fileno()
         near = _given(mtu=mtu, address=random_mac())
-        self._rtnl.request(
+        self.rtnl.request(
             f"add veth {name} with peer {peer}",
             "link",
             "add",
@@ -166,7 +169,7 @@ class Links:
             if wanted is not None:
                 change |= flag
                 flags |= flag if wanted else 0
-        self._rtnl.request(
+        self.rtnl.request(
             f"set link {link.name}",
             "link",
             "set",
@@ -178,7 +181,7 @@ class Links:
 
     def set_port(self, port: Link, *, hairpin: bool, isolated: bool) -> None:
         """Set the flags of a bridge port."""
-        self._rtnl.request(
+        self.rtnl.request(
             f"set bridge port {port.name}",
             "link",
             "set",
@@ -195,13 +198,13 @@ class Links:
     def discard_index(self, index: int) -> None:
         """Delete a link."""
         try:
-            self._rtnl.request(f"delete link number {index}", "link", "del", index=index)
+            self.rtnl.request(f"delete link number {index}", "link", "del", index=index)
         except KernelError as e:
             if e.errno != errno.ENODEV:
                 raise
 
     def _discard_name(self, name: str) -> None:
-        self._rtnl.request(f"delete link {name}", "link", "del", ifname=name)
+        self.rtnl.request(f"delete link {name}", "link", "del", ifname=name)
 
     def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:
         """Wait for the kernel to call a link operational, at most ``limit_s`` seconds."""
@@ -213,6 +216,17 @@ class Links:
                 if not events.wait(deadline):
                     raise KernelError(f"wait for link {link.name}: it is {state}, not up")
 
+    def wait_gone(self, index: int, deadline: Deadline, *, limit_s: float = GONE_LIMIT_S) -> bool:
+        """Wait for the kernel to remove the link of a pod that ended; False when it stays.
+
+        Links go in the background, some time after the namespace of their other end.
+        """
+        with self._events(GROUP_LINK, limit_s) as events:
+            while self.find_index(index) is not None:
+                if not events.wait(deadline):
+                    return False
+        return True
+
     def _events(self, groups: int, limit_s: float) -> Events:
         if self._netns is None:
             return Events(groups, limit_s)
@@ -223,7 +237,7 @@ class Links:
 
     def addresses(self, link: Link) -> tuple[LinkAddress, ...]:
         """The addresses of a link, IPv4 first."""
-        found = self._rtnl.request(
+        found = self.rtnl.request(
             f"list addresses of {link.name}", "addr", "dump", index=link.index
         )
         return tuple(sorted(map(read_address, found), key=lambda a: a.network.family))
@@ -235,7 +249,7 @@ class Links:
             attributes["broadcast"] = str(network.last)
         if network.family == 6 and nodad:
             attributes["flags"] = _IFA_F_NODAD
-        self._rtnl.request(
+        self.rtnl.request(
             f"add address {network} to {link.name}",
             "addr",
             "add",
@@ -257,7 +271,7 @@ class Links:
     def discard_address(self, link: Link, network: Network) -> None:
         """Take an address from a link."""
         try:
-            self._rtnl.request(
+            self.rtnl.request(
                 f"delete address {network} of {link.name}",
                 "addr",
                 "del",
@@ -294,7 +308,7 @@ class Links:
 
     def routes(self, *, family: int, table: int = MAIN_TABLE) -> tuple[KernelRoute, ...]:
         """The unicast routes of a table."""
-        found = self._rtnl.request(
+        found = self.rtnl.request(
             f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
         )
         return tuple(
@@ -316,7 +330,7 @@ class Links:
         if metrics:
             attributes["metrics"] = metrics
         try:
-            self._rtnl.request(
+            self.rtnl.request(
                 f"add route {route.dst}{via}",
                 "route",
                 "append",
@@ -331,60 +345,6 @@ class Links:
             )
         except KernelError as e:
             if e.errno != errno.EEXIST:
-                raise
-
-    # --- VLANs of bridge ports -----------------------------------------------------------------
-
-    def port_vlans(self, port: Link) -> tuple[Vlan, ...]:
-        """The VLAN ids a bridge port carries.
-
-        The kernel lists all ports and skips some without a word when others go meanwhile: a port
-        that is not listed is looked for again, or it would pass for one without VLANs.
-        """
-        what = f"list VLANs of {port.name}"
-        listings = (self._rtnl.request(what, "get_vlans", index=port.index) for _ in range(5))
-        found = next(filter(None, listings), None)
-        if found is None:
-            raise kernel_error(what, errno.ENODEV, "it is not among the bridge ports")
-        infos = [
-            info
-            for message in found
-            if (spec := message.get("IFLA_AF_SPEC")) is not None
-            for info in spec.get_attrs("IFLA_BRIDGE_VLAN_INFO")
-        ]
-        return tuple(
-            Vlan(info["vid"], bool(info["flags"] & _PVID), bool(info["flags"] & _UNTAGGED))
-            for info in infos
-        )
-
-    def add_port_vlan(
-        self, port: Link, vid: int, *, last: int = 0, pvid: bool = False, untagged: bool = False
-    ) -> None:
-        """Let a bridge port carry a VLAN id, or the range from ``vid`` to ``last``."""
-        if last > vid:
-            info: dict[str, Any] = {"vid": f"{vid}-{last}"}
-        else:
-            info = {"vid": vid, "flags": (_PVID if pvid else 0) | (_UNTAGGED if untagged else 0)}
-        self._rtnl.request(
-            f"add VLAN {info['vid']} to {port.name}",
-            "vlan_filter",
-            "add",
-            index=port.index,
-            vlan_info=info,
-        )
-
-    def discard_port_vlan(self, port: Link, vid: int) -> None:
-        """Take a VLAN id from a bridge port."""
-        try:
-            self._rtnl.request(
-                f"delete VLAN {vid} of {port.name}",
-                "vlan_filter",
-                "del",
-                index=port.index,
-                vlan_info={"vid": vid},
-            )
-        except KernelError as e:
-            if e.errno != errno.ENOENT:
                 raise
 
 

@@ -1,4 +1,4 @@
-"""What rtnetlink's messages say, as values: links, addresses, routes, VLANs.
+"""What rtnetlink's messages say, as values: links, addresses, routes.
 
 Snapshots, not live objects: read again before reporting.
 
@@ -70,15 +70,6 @@ class KernelRoute:
     scope: int
     mtu: int
     advmss: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vlan:
-    """A VLAN id that a bridge port carries."""
-
-    vid: int
-    is_pvid: bool
-    is_untagged: bool
 
 
 def read_link(message: Any) -> Link:
