@@ -73,9 +73,13 @@ class Index:
         document = {"schema": SCHEMA, "boot_id": header.boot_id, "mtime_ns": header.mtime_ns}
         self._store.replace(_HEADER, json.dumps(document).encode())
 
+    def invalidate(self) -> None:
+        """Have it rebuilt the next time."""
+        self._store.discard(_HEADER)
+
     def clear(self) -> None:
         """Forget everything but the witnesses, which a rebuild cannot find anywhere else."""
-        self._store.discard(_HEADER)
+        self.invalidate()
         self._store.discard_tree("used")
         self._blocks.clear()
 

@@ -108,6 +108,15 @@ class Leases:
             self.give_back(address, owner.container_id, owner.ifname)
         self._index.discard_owner(owner)
 
+    def sweep(self, container_id: str, ifname: str, deadline: Deadline) -> None:
+        """Give back an attachment's leases without the index, which is rebuilt next time."""
+        with self._store.locked(LOCK, deadline, mode=_LOCK_MODE):
+            self._index.invalidate()
+            for name in self._store.names():
+                address = _address(name)
+                if address is not None and self.holds(address, container_id, ifname):
+                    self._store.discard(name)
+
     # --- addresses -----------------------------------------------------------------------------
 
     def take(self, address: Address, container_id: str, ifname: str) -> bool:

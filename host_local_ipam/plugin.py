@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cni_plugins.errors import AlreadyAttached, CniError, Unavailable
+from cni_plugins.errors import AlreadyAttached, CniError, StateError, Unavailable
 from cni_plugins.host.store import read_file
 from cni_plugins.liveness import Liveness, observe
 from cni_plugins.plugin import Verbs
@@ -70,10 +70,15 @@ def delete(ctx: Context, conf: HostLocalConf) -> None:
     leases = Leases(conf.data_dir, ctx.network, Liveness())
     if not leases.exists:
         return
-    with leases.locked(ctx.deadline):
-        owner = leases.owner(ctx.container_id, ctx.ifname)
-        if owner is not None:
-            leases.release(owner)
+    try:
+        with leases.locked(ctx.deadline):
+            owner = leases.owner(ctx.container_id, ctx.ifname)
+            if owner is not None:
+                leases.release(owner)
+    except StateError as e:
+        # the index cannot be written, the disk is full for one: the lease files are the truth
+        ctx.warn(f"looked through all leases, without the index: {e}")
+        leases.sweep(ctx.container_id, ctx.ifname, ctx.deadline)
 
 
 def check(ctx: Context, conf: HostLocalConf) -> None:
