@@ -219,6 +219,8 @@ def masquerade_addresses(ctx: Context, conf: BridgeConf, lease: Result) -> None:
     ctx.undo.push("masquerade", discard_masquerade, ctx, masquerade.BACKENDS, ips)
     applied = masquerade.apply(ctx.tools, inspection.owner(ctx), ips, backend=conf.masq_backend)
     ctx.plan["masquerade"] = applied.backend
+    if applied.backend == masquerade.NFTABLES and not conf.masq_backend:
+        ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
 
 
 def masquerade_backends(ctx: Context, conf: BridgeConf) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def invoke(runner: Runner, path: str, stdin: bytes, env: Mapping[str, str]) -> C
     Raises:
         CniError: as the plugin answered, or what its ending says.
     """
-    give_up = time.monotonic() + _BUSY_LIMIT_S
+    give_up = time.monotonic() + min(_BUSY_LIMIT_S, runner.remaining())
     while True:
         try:
             done = runner.execute([path], stdin=stdin, env=env)
@@ -63,7 +63,7 @@ def invoke(runner: Runner, path: str, stdin: bytes, env: Mapping[str, str]) -> C
             is_busy = isinstance(e.__cause__, OSError) and e.__cause__.errno == errno.ETXTBSY
             if not is_busy or time.monotonic() > give_up:
                 raise _never_ran(path, e) from e
-            time.sleep(_BUSY_RETRY_S)  # the kernel has no event for "no longer open for writing"
+            time.sleep(min(_BUSY_RETRY_S, runner.remaining()))  # the kernel has no event for "no longer open for writing"
             continue
         if done.status != 0:
             raise plugin_error(done)

@@ -61,6 +61,10 @@ class Runner:
         given = [entry for entry in env.get("PATH", "").split(":") if entry.startswith("/")]
         self._path = tuple(dict.fromkeys((*given, *_SYSTEM_PATH)))
 
+    def remaining(self) -> float:
+        """Seconds that the call has left."""
+        return self._deadline.remaining()
+
     @property
     def search_path(self) -> str:
         """Where tools are looked for: the caller's PATH and the system's directories."""
