@@ -63,7 +63,8 @@ def invoke(runner: Runner, path: str, stdin: bytes, env: Mapping[str, str]) -> C
             is_busy = isinstance(e.__cause__, OSError) and e.__cause__.errno == errno.ETXTBSY
             if not is_busy or time.monotonic() > give_up:
                 raise _never_ran(path, e) from e
-            time.sleep(min(_BUSY_RETRY_S, runner.remaining()))  # the kernel has no event for "no longer open for writing"
+            # the kernel has no event for "no longer open for writing"
+            time.sleep(min(_BUSY_RETRY_S, runner.remaining()))
             continue
         if done.status != 0:
             raise plugin_error(done)

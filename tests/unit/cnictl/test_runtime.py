@@ -14,7 +14,7 @@ from cni_plugins.deadline import Deadline
 from cni_plugins.errors import CniError
 from cni_plugins.host.command import Runner
 from cnictl.cache import Cache
-from cnictl.calls import Caller, Container
+from cnictl.calls import Caller, Container, environment
 from cnictl.networks import ConfError, as_list, parse_list
 from cnictl.runtime import Runtime
 
@@ -413,6 +413,21 @@ def test_a_cache_file_with_bad_json_is_an_error(world):
 @statement("LA81")
 def test_a_missing_cache_file_is_none(world):
     assert Cache(str(world.results)).find("net", "some-id", "eth0") is None
+
+
+@statement("IN01")
+def test_the_protocol_s_variables_replace_inherited_ones():
+    inherited = {"CNI_COMMAND": "OLD", "CNI_IFNAME": "old", "OTHER": "stays"}
+    pod = Container(id="c", netns="/n", ifname="eth0", args=(("A", "1"), ("B", "2")))
+    assert environment(inherited, "ADD", pod, "/a:/b") == {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/n",
+        "CNI_ARGS": "A=1;B=2",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/a:/b",
+        "OTHER": "stays",
+    }
 
 
 # --- CHECK --------------------------------------------------------------------------------------
