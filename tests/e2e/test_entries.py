@@ -199,7 +199,7 @@ def started(node: Node, pod: Pod, command: str) -> subprocess.Popen[bytes]:
         "CNI_PATH": str(waiting),
     }
     process = subprocess.Popen(
-        [*node._enter(), str(DIST / "bridge")],
+        [*node.enter(), str(DIST / "bridge")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=variables,

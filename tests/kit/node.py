@@ -148,12 +148,13 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """A command on the host."""
         done = subprocess.run(
-            [*self._enter(), *argv], capture_output=True, text=True, input=stdin, check=False
+            [*self.enter(), *argv], capture_output=True, text=True, input=stdin, check=False
         )
         assert not check or done.returncode == 0, (argv, done.stderr)
         return done
 
-    def _enter(self) -> list[str]:
+    def enter(self) -> list[str]:
+        """What to put before a command that shall run on the host."""
         pid = self._holder.pid
         return ["nsenter", f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt", "--"]
 
@@ -200,14 +201,14 @@ class Node:
 
     def read(self, path: str) -> bytes:
         """A file of the node."""
-        done = subprocess.run([*self._enter(), "cat", path], capture_output=True, check=True)
+        done = subprocess.run([*self.enter(), "cat", path], capture_output=True, check=True)
         return done.stdout
 
     def write(self, path: str, content: str | bytes) -> None:
         """Write a file of the node."""
         data = content.encode() if isinstance(content, str) else content
         script = 'mkdir -p "$(dirname "$0")"; cat > "$0"'
-        subprocess.run([*self._enter(), "sh", "-c", script, path], input=data, check=True)
+        subprocess.run([*self.enter(), "sh", "-c", script, path], input=data, check=True)
 
     def leases(self, network: str = "net1", data_dir: str = "/var/lib/cni/networks") -> set[str]:
         """The addresses that are leased."""
@@ -249,7 +250,7 @@ class Node:
         stdin = conf if isinstance(conf, bytes) else json.dumps(conf).encode()
         if binaries:
             done = subprocess.run(
-                [*self._enter(), f"{binaries}/{plugin_type}"],
+                [*self.enter(), f"{binaries}/{plugin_type}"],
                 input=stdin,
                 capture_output=True,
                 env=variables,

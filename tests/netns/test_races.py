@@ -90,7 +90,7 @@ def test_a_held_lock_ends_with_the_deadline(node, pod):
     node.cni("bridge", "DEL", conf, netns=pod).ok()
     holder = subprocess.Popen(
         [
-            *node._enter(),
+            *node.enter(),
             *("flock", "/var/lib/cni/networks/net1/lock", "sh", "-c", "echo held; exec sleep 60"),
         ],
         stdout=subprocess.PIPE,
