@@ -4,6 +4,7 @@
 
 - ``header.json``: the boot in which it was last used, and the lease folder's time of change;
 - ``owners/<attachment>.json``: the addresses and the witness of an attachment;
+- ``foreign``: a line for each attachment that another suite added, as the last rebuild found it;
 - ``used/<family>-<block>``: a bit for each of 65,536 addresses, set when the address is leased.
 
 An index, never the truth: that is the lease files.  It may call a leased address free (a crash
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _HEADER = "header.json"
+_FOREIGN = "foreign"
 _BLOCK_BITS = 16
 _BLOCK_BYTES = (1 << _BLOCK_BITS) // 8
 
@@ -86,13 +88,42 @@ class Index:
     # --- owners --------------------------------------------------------------------------------
 
     def owner(self, container_id: str, ifname: str) -> Owner | None:
-        """The record of an attachment."""
-        return self._read_owner(self._owner_name(container_id, ifname))
+        """The record of an attachment, its own one or a line among the foreign ones."""
+        own = self._read_owner(self._owner_name(container_id, ifname))
+        return own or self._find_foreign(names.attachment(self._network, container_id, ifname))
 
     def owners(self) -> list[Owner]:
-        """All records."""
+        """All records of our own."""
         found = (self._read_owner(f"owners/{name}") for name in self._store.names("owners"))
         return [owner for owner in found if owner is not None]
+
+    def foreign(self) -> list[Owner]:
+        """All lines; what they tell of may have gone since."""
+        content = self._store.read(_FOREIGN) or b""
+        return [_parse_foreign(line) for line in content.splitlines()]
+
+    def write_foreign(self, owners: list[Owner]) -> None:
+        """Write all lines; one file, because writing sixty thousand takes ten seconds."""
+        lines = [
+            json.dumps(
+                [
+                    names.attachment(self._network, owner.container_id, owner.ifname),
+                    owner.container_id,
+                    owner.ifname,
+                    [str(ip) for ip in owner.ips],
+                ]
+            )
+            for owner in owners
+        ]
+        if lines:
+            self._store.replace(_FOREIGN, "\n".join(lines).encode())
+        else:
+            self._store.discard(_FOREIGN)
+
+    def _find_foreign(self, attachment: str) -> Owner | None:
+        content = self._store.read(_FOREIGN) or b""
+        start = content.find(f'["{attachment}", '.encode())
+        return _parse_foreign(content[start:].split(b"\n", 1)[0]) if start >= 0 else None
 
     def write_owner(self, owner: Owner) -> None:
         """Write a record."""
@@ -178,6 +209,13 @@ class Index:
             content = self._store.read(name)
             self._blocks[name] = content.ljust(_BLOCK_BYTES, b"\0") if content else None
         return self._blocks[name]
+
+
+def _parse_foreign(line: bytes) -> Owner:
+    _, container_id, ifname, ips = json.loads(line)
+    return Owner(
+        container_id=container_id, ifname=ifname, ips=tuple(parse_address(ip) for ip in ips)
+    )
 
 
 def _place(address: Address) -> tuple[str, int]:

@@ -88,11 +88,18 @@ class Leases:
 
     def owner(self, container_id: str, ifname: str) -> Owner | None:
         """An attachment with leases; else one that only its container's id names."""
-        return self._index.owner(container_id, ifname) or self._index.owner(container_id, "")
+        for name in dict.fromkeys((ifname, "")):
+            found = self._index.owner(container_id, name)
+            if found is not None and (found.witness.boot_id or self._has_any(found)):
+                return found
+        return None
 
     def owners(self) -> list[Owner]:
         """Every attachment with leases."""
-        return self._index.owners()
+        return self._index.owners() + list(filter(self._has_any, self._index.foreign()))
+
+    def _has_any(self, owner: Owner) -> bool:
+        return any(self.holds(ip, owner.container_id, owner.ifname) for ip in owner.ips)
 
     def remember(self, owner: Owner) -> None:
         """Write down who has what."""
@@ -188,10 +195,13 @@ class Leases:
         known = {(owner.container_id, owner.ifname): owner for owner in self._index.owners()}
         for holder in known.keys() - found.keys():
             self._index.discard_owner(known[holder])
-        for holder, ips in found.items():
-            owner = known.get(holder, Owner(container_id=holder[0], ifname=holder[1]))
-            if owner.ips != ips:
-                self._index.write_owner(replace(owner, ips=ips))
+        for holder in known.keys() & found.keys():
+            if known[holder].ips != found[holder]:
+                self._index.write_owner(replace(known[holder], ips=found[holder]))
+        foreign = found.keys() - known.keys()
+        self._index.write_foreign(
+            [Owner(container_id=h[0], ifname=h[1], ips=found[h]) for h in foreign]
+        )
         self._index.mark_all([ip for ips in found.values() for ip in ips])
 
 
