@@ -18,6 +18,7 @@ SHARED_FILES = (
     "/var/lib/cni/networks/net1/last_reserved_ip.",
     "/var/lib/cni/networks/.cni-plugins/net1/header.json",
     "/var/lib/cni/networks/.cni-plugins/net1/used/",
+    "/var/lib/cni/networks/.cni-plugins/net1/foreign",
     "/run/cni-plugins/cnictl/all",
 )
 """Objects of the file system that ADD ensures and nobody undoes: docs/compatibility.md."""
