@@ -120,17 +120,13 @@ def parse(ctx: Context, document: dict[str, Any]) -> BridgeConf:
 
 def parse_cleanup(ctx: Context, document: dict[str, Any]) -> BridgeConf:
     """DEL, GC: whatever is faulty counts as not set."""
-
-    def forgive(fault: CniError) -> None:
-        ctx.warn(f"ignored in the configuration: {fault.msg}")
-
-    conf = read(BridgeConf, document, forgive=forgive)
+    conf = read(BridgeConf, document, forgive=ctx.forgive)
     if conf.prev_result is None:
         return conf
     try:
         return replace(conf, chained=decode_prev_result(conf.prev_result, ctx.cni_version))
     except CniError as fault:
-        forgive(fault)
+        ctx.forgive(fault)
         return conf
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.delegate import Delegate
+    from cni_plugins.errors import CniError
     from cni_plugins.host.command import Runner
     from cni_plugins.host.journal import Record
     from cni_plugins.host.links import Links
@@ -118,6 +119,10 @@ class Context:
     def warn(self, msg: str) -> None:
         """Tell the operator, on stderr, of something that does not stop the call."""
         self.log.append(msg)
+
+    def forgive(self, fault: CniError) -> None:
+        """Tell of a fault in the configuration that DEL or GC takes as "not set"."""
+        self.warn(f"ignored in the configuration: {fault.msg}")
 
     @cached_property
     def netns(self) -> NetNS:

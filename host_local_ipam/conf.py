@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cni_plugins.errors import CniError, ConfigError
+from cni_plugins.errors import ConfigError
 from cni_plugins.protocol import args
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 from cni_plugins.protocol.config import (
@@ -144,12 +144,8 @@ def parse(ctx: Context, document: dict[str, Any]) -> HostLocalConf:
 
 def parse_cleanup(ctx: Context, document: dict[str, Any]) -> HostLocalConf:
     """DEL, GC: only where the leases are matters."""
-
-    def forgive(fault: CniError) -> None:
-        ctx.warn(f"ignored in the configuration: {fault.msg}")
-
-    found = read(_Document, {"ipam": _ipam(document)}, forgive=forgive)
-    data_dir = _data_dir(document, forgive) if found.ipam is None else found.ipam.data_dir
+    found = read(_Document, {"ipam": _ipam(document)}, forgive=ctx.forgive)
+    data_dir = _data_dir(document, ctx.forgive) if found.ipam is None else found.ipam.data_dir
     return HostLocalConf(data_dir=data_dir)
 
 

@@ -30,7 +30,7 @@ CARRIER_LIMIT_S = 2.5
 DAD_LIMIT_S = 5.0
 GONE_LIMIT_S = 2.0
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
-_IFF_UP, _IFF_PROMISC = 0x1, 0x100
+_IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
 _IFA_F_NODAD = 0x02
 _RTN_UNICAST, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE = 1, 3, 0
 _BROADCAST_PREFIX = 30
@@ -158,14 +158,18 @@ class Links:
         *,
         up: bool | None = None,
         promisc: bool | None = None,
+        allmulti: bool | None = None,
         mtu: int = 0,
         mac: str = "",
+        tx_queue_len: int | None = None,
         master: Link | None = None,
     ) -> None:
         """Change what is given, in one request."""
         attributes = _given(mtu=mtu, address=mac, master=master.index if master else 0)
+        if tx_queue_len is not None:
+            attributes["txqlen"] = tx_queue_len
         flags = change = 0
-        for flag, wanted in ((_IFF_UP, up), (_IFF_PROMISC, promisc)):
+        for flag, wanted in ((_IFF_UP, up), (_IFF_PROMISC, promisc), (_IFF_ALLMULTI, allmulti)):
             if wanted is not None:
                 change |= flag
                 flags |= flag if wanted else 0

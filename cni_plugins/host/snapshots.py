@@ -12,7 +12,7 @@ from typing import Any
 
 from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
 
-_IFF_UP, _IFF_PROMISC = 0x1, 0x100
+_IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 
 
@@ -43,6 +43,8 @@ class Link:
     peer: int
     promiscuity: int
     is_promisc: bool
+    is_allmulti: bool
+    tx_queue_len: int
     alias: str
     vlan_filtering: bool | None
     port: Port | None
@@ -92,6 +94,8 @@ def read_link(message: Any) -> Link:
         peer=message.get("IFLA_LINK") or 0,
         promiscuity=message.get("IFLA_PROMISCUITY") or 0,
         is_promisc=bool(message["flags"] & _IFF_PROMISC),
+        is_allmulti=bool(message["flags"] & _IFF_ALLMULTI),
+        tx_queue_len=message.get("IFLA_TXQLEN") or 0,
         alias=message.get("IFLA_IFALIAS") or "",
         vlan_filtering=None if filtering is None else bool(filtering),
         port=_port(slave) if slave else None,

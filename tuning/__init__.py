@@ -1,0 +1,1 @@
+"""tuning: sysctls and attributes of the container's interface."""
