@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cni_plugins.plugin import Verbs
 
 PLUGINS = {
+    "bandwidth": "bandwidth.plugin",
     "bridge": "bridge.plugin",
     "host-local": "host_local_ipam.plugin",
     "loopback": "loopback.plugin",
@@ -21,7 +22,7 @@ PLUGINS = {
 }
 """Module of each type; it has ``VERBS``."""
 
-SINCE: dict[str, str] = {}
+SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0"}
 """The oldest spec version of the types that do not take all of them."""
 
 

@@ -152,6 +152,37 @@ class Links:
             undo.push(f"veth {name}", self._discard_name, name)
             return self.get(name)
 
+    def add_ifb(self, name: str, *, mtu: int, alias: str) -> Link:
+        """An intermediate functional block device: what is redirected to it can be shaped.
+
+        Source: linux Documentation/networking/ifb; tc-mirred(8).
+        """
+        self.rtnl.request(
+            f"add ifb {name}",
+            "link",
+            "add",
+            ifname=name,
+            kind="ifb",
+            mtu=mtu,
+            txqlen=0,
+            address=random_mac(),
+            flags=_IFF_UP,
+            change=_IFF_UP,
+        )
+        with Undo() as undo:
+            undo.push(f"ifb {name}", self._discard_name, name)
+            ifb = self.get(name)
+            # the kernel takes no alias at creation
+            self.rtnl.request(
+                f"name the owner of {name}", "link", "set", index=ifb.index, IFLA_IFALIAS=alias
+            )
+            return self.get_index(ifb.index)
+
+    def of_kind(self, kind: str) -> tuple[Link, ...]:
+        """Every link of a kind."""
+        found = self.rtnl.request(f"list links of kind {kind}", "get_links", kind=kind)
+        return tuple(link for link in map(read_link, found) if link.kind == kind)
+
     def set(  # noqa: PLR0913 - one request for all of them
         self,
         link: Link,

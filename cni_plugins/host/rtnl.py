@@ -64,6 +64,8 @@ class Rtnl:
             NetlinkError,
         )
 
+        if method == "tc":
+            _complete_tbf()
         call: Callable[..., Any] = getattr(self._socket, method)
         for _ in range(_DUMP_ATTEMPTS):
             try:
@@ -86,6 +88,39 @@ def _spare_imports() -> None:
     spec = find_spec("pyroute2")
     assert spec is not None
     sys.modules["pyroute2"] = module_from_spec(spec)
+
+
+def _complete_tbf() -> None:
+    """Teach pyroute2 the whole of tbf: it derives values its own way, and knows no 64-bit rates.
+
+    Attributes are given as ``tbf=[[name, value], …]``.
+    Source: linux/pkt_sched.h, TCA_TBF_….
+    """
+    from pyroute2.netlink.rtnl.tcmsg import plugins, sched_tbf  # noqa: PLC0415 - as above
+
+    if plugins["tbf"] is not sched_tbf:
+        return
+
+    class Options(sched_tbf.options):  # type: ignore[misc]
+        nla_map = (
+            *sched_tbf.options.nla_map,
+            ("TCA_TBF_RATE64", "uint64"),
+            ("TCA_TBF_PRATE64", "uint64"),
+        )
+
+    class Tbf:
+        parent = sched_tbf.parent
+        options = Options
+
+        @staticmethod
+        def get_parameters(given: dict[str, Any]) -> dict[str, Any]:
+            return {"attrs": given.get("tbf", [])}
+
+        @staticmethod
+        def fix_request(request: dict[str, Any]) -> None:
+            request.pop("tbf", None)
+
+    plugins["tbf"] = Tbf
 
 
 def kernel_error(what: str, number: int, said: str) -> KernelError:

@@ -1,0 +1,1 @@
+"""bandwidth: limits on what a container receives and sends."""
