@@ -18,6 +18,7 @@ PLUGINS = {
     "bridge": "bridge.plugin",
     "host-local": "host_local_ipam.plugin",
     "loopback": "loopback.plugin",
+    "portmap": "portmap.plugin",
     "tuning": "tuning.plugin",
 }
 """Module of each type; it has ``VERBS``."""

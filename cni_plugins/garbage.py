@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import Busy
 from cni_plugins.liveness import LIVING, Liveness, Verdict, observe
+from cni_plugins.locks import attachment_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +50,6 @@ def _is_garbage(ctx: Context, record: Record, liveness: Liveness, runtime: str) 
 @contextmanager
 def lock_if_idle(ctx: Context) -> Iterator[bool]:
     """The attachment's lock, or False at once when another verb holds it."""
-    from cni_plugins.verbs import attachment_lock  # noqa: PLC0415 - verbs imports this module late
-
     with ExitStack() as stack:
         try:
             stack.enter_context(attachment_lock(ctx, deadline=Deadline(0.0)))

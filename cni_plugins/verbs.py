@@ -1,32 +1,24 @@
-"""How each verb runs around a plugin's own function: lock, journal, rollback and sweep.
-
-Order of locks: attachment, then a network's store, then a tool's.
-"""
+"""How each verb runs around a plugin's own function: lock, journal, rollback and sweep."""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cni_plugins.errors import AlreadyAttached, NetnsError, StateError
+from cni_plugins.errors import AlreadyAttached, NetnsError
 from cni_plugins.host import journal as journals
 from cni_plugins.host.journal import Journal, Record
-from cni_plugins.host.store import Store
+from cni_plugins.locks import attachment_lock
 from cni_plugins.protocol.netconf import valid_attachments
 from cni_plugins.protocol.request import Call
 from cni_plugins.protocol.versions import encode
 from cni_plugins.undo import Cleanup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cni_plugins.context import Context
-    from cni_plugins.deadline import Deadline
     from cni_plugins.plugin import Plugin, Verbs
     from cni_plugins.protocol.result import Result
 
-LOCKS = "/run/cni-plugins/lock"
 _PER_CALL = ("prevresult", "runtimeconfig", "cni.dev/")
 """Prefixes of the keys a runtime changes from call to call."""
 
@@ -117,35 +109,6 @@ def collect(verbs: Verbs, ctx: Context) -> None:
                 for _, record in journal.entries(ctx.network, ctx.plugin)
             )
         cleanup.attempt("leftovers", verbs.gc, ctx, conf)
-
-
-@contextmanager
-def attachment_lock(ctx: Context, *, deadline: Deadline | None = None) -> Iterator[None]:
-    """One verb at a time per attachment; Busy when the deadline passes.
-
-    A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
-    in Terminating for ever.
-
-    Args:
-        ctx: the call.
-        deadline: another than the call's own.
-    """
-    with ExitStack() as stack:
-        store = Store(LOCKS)
-        name = f"{ctx.network}/{ctx.attachment}"
-        try:
-            stack.enter_context(store.locked(name, deadline or ctx.deadline))
-            stack.callback(_discard_lock, ctx, store, name)
-        except StateError as e:
-            ctx.warn(f"went on without the lock of the attachment: {e}")
-        yield
-
-
-def _discard_lock(ctx: Context, store: Store, name: str) -> None:
-    try:
-        store.discard(name)
-    except StateError as e:
-        ctx.warn(f"the file of a lock stays: {e}")
 
 
 def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:

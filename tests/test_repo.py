@@ -121,7 +121,7 @@ def test_a_module_imports_only_what_is_below_it(path):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("pyroute2", {"cni_plugins.host.rtnl"}),
+        ("pyroute2", {"cni_plugins.host.rtnl", "cni_plugins.host.conntrack"}),
         ("subprocess", {"cni_plugins.host.command"}),
         ("ctypes", {"cni_plugins.host.netns"}),
         ("netaddr", set()),

@@ -95,6 +95,10 @@ class Journal:
             if record is not None:
                 yield attachment, record
 
+    def networks(self) -> tuple[str, ...]:
+        """The networks that have entries."""
+        return self._names("")
+
     def _names(self, directory: str) -> tuple[str, ...]:
         try:
             return self._store.names(directory)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_plugins.deadline import Deadline
     from cni_plugins.host.netns import NetNS
     from cni_plugins.host.snapshots import KernelRoute, Link, LinkAddress
-    from cni_plugins.protocol.addresses import Network
+    from cni_plugins.protocol.addresses import Address, Network
     from cni_plugins.protocol.result import Route
 
 MAIN_TABLE = 254
@@ -352,6 +352,27 @@ class Links:
             if message["type"] == _RTN_UNICAST
             for route in read_routes(message, family)
         )
+
+    def find_route(self, address: Address) -> int:
+        """The index of the link through which an address is reached; 0 for none."""
+        try:
+            found = self.rtnl.request(
+                f"find route to {address}",
+                "route",
+                "get",
+                dst=str(address),
+                family=_AF[address.family],
+            )
+        except KernelError as e:
+            if e.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL}:
+                return 0
+            raise
+        return int(found[0].get("RTA_OIF") or 0) if found else 0
+
+    def all_addresses(self) -> tuple[Address, ...]:
+        """Every address of every link."""
+        found = self.rtnl.request("list addresses", "get_addr")
+        return tuple(read_address(message).network.address for message in found)
 
     def add_route(self, link: Link, route: Route) -> None:
         """Add a route through a link; one that is there to the letter is fine.

@@ -32,7 +32,7 @@ class Rtnl:
     """One rtnetlink socket, in the network namespace of the thread that opens it."""
 
     def __init__(self) -> None:
-        _spare_imports()
+        spare_imports()
         from pyroute2.iproute.linux import IPRoute  # noqa: PLC0415 - longer than the rest of a call
 
         self._socket = IPRoute(ext_ack=True, strict_check=True)
@@ -81,7 +81,7 @@ class Rtnl:
         raise kernel_error(what, errno.EAGAIN, "the kernel interrupted the listing again and again")
 
 
-def _spare_imports() -> None:
+def spare_imports() -> None:
     """Stand in for the package's own ``__init__``, which imports all of pyroute2: half its time."""
     if "pyroute2" in sys.modules:
         return

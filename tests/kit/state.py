@@ -73,6 +73,8 @@ def _rules(node: Node) -> list[str]:
                     found.append(json.dumps(body, sort_keys=True))
                 continue
             stripped = {k: v for k, v in body.items() if k != "handle"}
+            if "expr" in body:
+                stripped["expr"] = [e for e in body["expr"] if "counter" not in e]
             place = (body.get("family"), body.get("table"))
             is_base = kind == "chain" and ("hook" in body or body["name"] == "masq_checks")
             is_skeleton = kind == "rule" and body.get("chain") == "postrouting"

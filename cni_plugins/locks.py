@@ -1,0 +1,67 @@
+"""Locks of the node: one per attachment, one per tool whose shared objects need it.
+
+Order: attachment, then a network's store, then a tool's.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from cni_plugins.errors import StateError
+from cni_plugins.host.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_plugins.context import Context
+    from cni_plugins.deadline import Deadline
+
+LOCKS = "/run/cni-plugins/lock"
+
+
+@contextmanager
+def attachment_lock(ctx: Context, *, deadline: Deadline | None = None) -> Iterator[None]:
+    """One verb at a time per attachment; Busy when the deadline passes.
+
+    Args:
+        ctx: the call.
+        deadline: another than the call's own.
+    """
+    with _locked(ctx, f"{ctx.network}/{ctx.attachment}", deadline or ctx.deadline):
+        yield
+
+
+@contextmanager
+def tool_lock(ctx: Context, tool: str) -> Iterator[None]:
+    """One change at a time to objects that attachments share and that are listed before.
+
+    Raises:
+        Busy: the deadline passed; the message names the holder.
+    """
+    with _locked(ctx, f"tool.{tool}", ctx.deadline):
+        yield
+
+
+@contextmanager
+def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[None]:
+    """Hold a lock; its file goes with it.
+
+    A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
+    in Terminating for ever.
+    """
+    with ExitStack() as stack:
+        store = Store(LOCKS)
+        try:
+            stack.enter_context(store.locked(name, deadline))
+            stack.callback(_discard, ctx, store, name)
+        except StateError as e:
+            ctx.warn(f"went on without the lock {name}: {e}")
+        yield
+
+
+def _discard(ctx: Context, store: Store, name: str) -> None:
+    try:
+        store.discard(name)
+    except StateError as e:
+        ctx.warn(f"the file of a lock stays: {e}")
