@@ -117,6 +117,9 @@ def ensure_bridge(host: Links, conf: BridgeConf) -> Link:
         )
     if not bridge.is_up or (conf.promisc and not bridge.is_promisc):
         sysctl.refuse_router_advertisements(conf.bridge)
+        if not bridge.is_up:
+            # until it has its link-local address the host cannot ask for a pod's
+            sysctl.set_dad(conf.bridge, enabled=conf.enable_dad)
         host.set(bridge, up=True, promisc=True if conf.promisc else None)
     return bridge
 

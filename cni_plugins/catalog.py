@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PLUGINS = {
     "bandwidth": "bandwidth.plugin",
     "bridge": "bridge.plugin",
+    "firewall": "firewall.plugin",
     "host-local": "host_local_ipam.plugin",
     "loopback": "loopback.plugin",
     "portmap": "portmap.plugin",
