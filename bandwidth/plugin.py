@@ -129,7 +129,7 @@ def add_ifb(ctx: Context, host: Link) -> Link:
         ctx.host.discard_index(stale.index)
     first, second = ifb_names(ctx.network, ctx.container_id, ctx.ifname)
     name = second if ctx.host.find(first) else first
-    ifb = ctx.host.add_ifb(name, mtu=host.mtu, alias=alias(ctx))
+    ifb = tc.add_ifb(ctx.host, name, mtu=host.mtu, alias=alias(ctx))
     ctx.undo.push(f"ifb {name}", ctx.host.discard_index, ifb.index)
     return ifb
 

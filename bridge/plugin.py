@@ -17,6 +17,7 @@ from cni_plugins.errors import CniError, ConfigError, KernelError, Unavailable
 from cni_plugins.host import sysctl
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
+from cni_plugins.protocol.addresses import parse_network
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
 
@@ -165,6 +166,28 @@ def guard_mac(ctx: Context, conf: BridgeConf, port: Link, inside: Link) -> None:
     )
 
 
+def restore(ctx: Context, _conf: BridgeConf) -> None:
+    """Make the rules again, as they were added: somebody flushed them."""
+    owner, backend = inspection.owner(ctx), str(ctx.plan.get("masquerade") or "")
+    ips = tuple(parse_network(ip) for ip in ctx.plan.get("ips", ()))
+    if backend and masquerade.missing(ctx.tools, owner, ips, backend=backend):
+        discard_masquerade(ctx, (backend,), ips)
+        masquerade.apply(ctx.tools, owner, ips, backend=backend)
+    port = ctx.host.find(str(ctx.plan.get("link_name")))
+    inside = ctx.container.find(ctx.ifname)
+    if not ctx.plan.get("macspoofchk") or port is None or inside is None:
+        return
+    guarded = {
+        "container_id": ctx.container_id,
+        "ifname": ctx.ifname,
+        "port_name": port.name,
+        "mac": inside.mac,
+    }
+    if any(spoofcheck.missing(ctx.tools.nftables, **guarded)):
+        discard_guard(ctx)
+        spoofcheck.ensure(ctx.tools.nftables, **guarded)
+
+
 def discard_guard(ctx: Context) -> None:
     """Remove the spoof check's rules; repeatable."""
     spoofcheck.discard(ctx.tools.nftables, container_id=ctx.container_id, ifname=ctx.ifname)
@@ -272,4 +295,5 @@ VERBS = Verbs(
     check=check,
     status=status,
     gc=gc,
+    restore=restore,
 )

@@ -27,6 +27,9 @@ class Verbs(NamedTuple):
     check: Callable[[Context, Any], None]
     status: Callable[[Context, Any], None]
     gc: Callable[[Context, Any], None]
+    restore: Callable[[Context, Any], None] | None = None
+    """Makes the rules of an attachment again when somebody flushed them, from the configuration of
+    its ADD and ``ctx.plan``; repeatable.  None for plugins that make none."""
     journaled: bool = True
     """Takes the attachment's lock and keeps a journal entry.  Not so IPAM plugins, which another
     plugin calls under its lock and which keep records of their own, and loopback, which makes

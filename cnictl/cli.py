@@ -210,6 +210,21 @@ def gc(command: Command) -> int:
     return 1 if failures else 0
 
 
+def restore(command: Command) -> int:
+    """Make the rules of every living attachment again, after a flush."""
+    from cni_plugins.restore import restore as restored  # noqa: PLC0415 - loads every plugin
+
+    found = list(restored(command.env, command.deadline))
+    if command.options.json:
+        command.print_json([entry._asdict() for entry in found])
+    else:
+        rows = [[e.network, e.container_id, e.ifname, e.plugin, e.problem or "ok"] for e in found]
+        command.print(render.table(rows) or "no attachment here has rules")
+        for entry in found:
+            command.caller.notes.extend(entry.notes)
+    return 1 if any(entry.problem for entry in found) else 0
+
+
 def version(command: Command) -> int:
     """Cnictl's version, and the spec versions of every plugin on CNI_PATH."""
     found: dict[str, Any] = {}
@@ -368,6 +383,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", check, attachment, "see whether all is as it was added"),
         ("gc", gc, network, "collect attachments whose container is gone"),
         ("status", status, network, "see whether a network is ready for new pods"),
+        ("restore", restore, common, "make all rules again after a flush of the firewall"),
         ("version", version, common, "versions of cnictl and of the plugins"),
         ("list", list_networks, common, "networks, problems, cached attachments"),
     ):

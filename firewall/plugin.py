@@ -142,5 +142,6 @@ VERBS = Verbs(
     check=check,
     status=status,
     gc=gc,
+    restore=restore,
     uses_netns=False,
 )

@@ -148,5 +148,6 @@ VERBS = Verbs(
     check=check,
     status=status,
     gc=gc,
+    restore=restore,
     uses_netns=False,
 )

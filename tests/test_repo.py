@@ -79,7 +79,7 @@ BELOW = {
 AMONG_ADAPTERS = {
     "links": {"netns", "rtnl", "snapshots"},
     "rtnl": {"netns"},
-    "tc": {"rtnl"},
+    "tc": {"links", "rtnl", "snapshots"},
     "port_vlans": {"rtnl", "snapshots"},
     "conntrack": {"rtnl"},
     "nftables": {"command"},

@@ -149,34 +149,8 @@ class Links:
         )
         with Undo() as undo:
             # the index, by which everybody else undoes this, is not known yet
-            undo.push(f"veth {name}", self._discard_name, name)
+            undo.push(f"veth {name}", self.discard_name, name)
             return self.get(name)
-
-    def add_ifb(self, name: str, *, mtu: int, alias: str) -> Link:
-        """An intermediate functional block device: what is redirected to it can be shaped.
-
-        Source: linux Documentation/networking/ifb; tc-mirred(8).
-        """
-        self.rtnl.request(
-            f"add ifb {name}",
-            "link",
-            "add",
-            ifname=name,
-            kind="ifb",
-            mtu=mtu,
-            txqlen=0,
-            address=random_mac(),
-            flags=_IFF_UP,
-            change=_IFF_UP,
-        )
-        with Undo() as undo:
-            undo.push(f"ifb {name}", self._discard_name, name)
-            ifb = self.get(name)
-            # the kernel takes no alias at creation
-            self.rtnl.request(
-                f"name the owner of {name}", "link", "set", index=ifb.index, IFLA_IFALIAS=alias
-            )
-            return self.get_index(ifb.index)
 
     def of_kind(self, kind: str) -> tuple[Link, ...]:
         """Every link of a kind."""
@@ -238,7 +212,8 @@ class Links:
             if e.errno != errno.ENODEV:
                 raise
 
-    def _discard_name(self, name: str) -> None:
+    def discard_name(self, name: str) -> None:
+        """Delete a link that was just made and whose index is not known yet."""
         self.rtnl.request(f"delete link {name}", "link", "del", ifname=name)
 
     def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:

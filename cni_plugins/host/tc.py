@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import KernelError
+from cni_plugins.host.links import random_mac
+from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
+    from cni_plugins.host.links import Links
     from cni_plugins.host.rtnl import Rtnl
     from cni_plugins.host.snapshots import Link
 
 ROOT_HANDLE = 0x10000
+_IFF_UP = 0x1
 INGRESS_HANDLE = 0xFFFF0000
 _INGRESS_PARENT = 0xFFFFFFF1
 _CLSACT_INGRESS = 0xFFFFFFF2
@@ -76,6 +80,31 @@ def ticks(microseconds: int) -> int:
     with open("/proc/net/psched", encoding="ascii") as file:
         us_in_ns, tick_in_ns, resolution = (int(word, 16) for word in file.read().split()[:3])
     return microseconds * us_in_ns * resolution // (tick_in_ns * 1_000_000)
+
+
+def add_ifb(host: Links, name: str, *, mtu: int, alias: str) -> Link:
+    """An intermediate functional block device, up: what is redirected to it can be shaped.
+
+    Source: tc-mirred(8).
+    """
+    host.rtnl.request(
+        f"add ifb {name}",
+        "link",
+        "add",
+        ifname=name,
+        kind="ifb",
+        mtu=mtu,
+        txqlen=0,
+        address=random_mac(),
+        flags=_IFF_UP,
+        change=_IFF_UP,
+    )
+    with Undo() as undo:
+        undo.push(f"ifb {name}", host.discard_name, name)
+        ifb = host.get(name)
+        what = f"name the owner of {name}"  # the kernel takes no alias at creation
+        host.rtnl.request(what, "link", "set", index=ifb.index, IFLA_IFALIAS=alias)
+        return host.get_index(ifb.index)
 
 
 def qdiscs(rtnl: Rtnl, link: Link) -> tuple[Qdisc, ...]:
