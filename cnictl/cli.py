@@ -213,8 +213,10 @@ def gc(command: Command) -> int:
 def restore(command: Command) -> int:
     """Make the rules of every living attachment again, after a flush."""
     from cni_plugins.restore import restore as restored  # noqa: PLC0415 - loads every plugin
+    from cnictl.adopt import adopt  # noqa: PLC0415 - the same
 
     found = list(restored(command.env, command.deadline))
+    found += adopt(command.cache, command.env, command.deadline)
     if command.options.json:
         command.print_json([entry._asdict() for entry in found])
     else:

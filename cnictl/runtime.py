@@ -49,7 +49,7 @@ class Runtime:
         """
         result: dict[str, Any] | None = None
         for index, plugin in enumerate(network.plugins):
-            added = _added(plugin, container, result)
+            added = added_keys(plugin, container, result)
             stdout = self._caller.call("ADD", network, index, container=container, added=added)
             try:
                 result = read_result(stdout, network.cni_version)
@@ -70,7 +70,7 @@ class Runtime:
         if parse_version(network.cni_version) >= spec.CHECK_SINCE:
             result = self._result_or_nothing(network, container)
         for index, plugin in reversed(list(enumerate(network.plugins))):
-            added = _added(plugin, container, result)
+            added = added_keys(plugin, container, result)
             self._caller.call("DEL", network, index, container=container, added=added)
         self._cache.discard(network.name, container.id, container.ifname)
 
@@ -78,7 +78,7 @@ class Runtime:
         """DEL over all plugins whatever fails, as it has to follow a failed ADD."""
         failures: list[CniError] = []
         for index, plugin in reversed(list(enumerate(network.plugins))):
-            added = _added(plugin, container, None)
+            added = added_keys(plugin, container, None)
             try:
                 self._caller.call("DEL", network, index, container=container, added=added)
             except CniError as e:
@@ -103,7 +103,7 @@ class Runtime:
         if result is None:
             self._caller.notes.append("no result is cached for it: was it attached, by this id?")
         for index, plugin in enumerate(network.plugins):
-            added = _added(plugin, container, result)
+            added = added_keys(plugin, container, result)
             self._caller.call("CHECK", network, index, container=container, added=added)
         return True
 
@@ -234,7 +234,7 @@ def container_of(entry: Attachment) -> Container:
     )
 
 
-def _added(
+def added_keys(
     plugin: PluginConf, container: Container, result: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What a request has beside the plugin's own object: previous result, enabled capabilities."""

@@ -132,7 +132,8 @@ class Containerd:
 
         def is_running() -> bool:
             assert self._running[name].poll() is None, Path(f"{self._home}/{name}.log").read_text()
-            return "RUNNING" in self._node.sh(*self._ctr, "task", "ls").stdout.partition(name)[2]
+            tasks = self._node.sh(*self._ctr, "task", "ls").stdout.splitlines()
+            return any(t.split()[0] == name and t.endswith("RUNNING") for t in tasks)
 
         until(is_running)
 

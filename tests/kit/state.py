@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,30 @@ def assert_same(before: dict[str, Any], after: dict[str, Any], said: str = "") -
         old, new = (json.dumps(s, indent=1, sort_keys=True).splitlines() for s in (before, after))
         difference = "\n".join(difflib.unified_diff(old, new, "before", "after", lineterm="", n=1))
         raise AssertionError(f"{said}\n{difference}")
+
+
+def load_nft(node: Node, rules: list[dict[str, Any]]) -> None:
+    """Put a recorded rule set into the kernel."""
+    commands = []
+    for entry in rules:
+        for kind in ("table", "chain", "rule"):
+            if kind in entry:
+                body = {k: v for k, v in entry[kind].items() if k != "handle"}
+                commands.append({"add": {kind: body}})
+    node.sh("nft", "-j", "-f", "-", stdin=json.dumps({"nftables": commands}))
+
+
+def restore(node: Node) -> tuple[int, str, str]:
+    """``cnictl restore --json`` on a node: exit status, stdout, stderr."""
+    from cnictl import cli  # in the forked process, as in a fresh one
+
+    def call() -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        return cli.main(["restore", "--json"], env, out, err), out.getvalue(), err.getvalue()
+
+    answer: tuple[int, str, str] = node.forked(call)
+    return answer
 
 
 def _links(listed: list[dict[str, Any]], shared: tuple[str, ...]) -> list[dict[str, Any]]:

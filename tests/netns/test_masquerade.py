@@ -14,6 +14,7 @@ from cni_plugins.host.command import Runner
 from cni_plugins.masquerade import Owner, Tools
 from cni_plugins.protocol.addresses import parse_network
 from tests.kit.confs import bridge
+from tests.kit.state import load_nft
 
 pytestmark = pytest.mark.netns
 
@@ -130,18 +131,6 @@ def test_nftables_rules_of_several_attachments(node):
     assert len(node.nft_rules("cni_plugins_masquerade", "postrouting")) == 3
 
 
-def load(node, rules):
-    """Put a recorded rule set into the kernel."""
-    commands = []
-    for entry in rules:
-        for kind in ("table", "chain", "rule"):
-            if kind in entry:
-                body = {k: v for k, v in entry[kind].items() if k != "handle"}
-                commands.append({"add": {kind: body}})
-    document = json.dumps({"nftables": commands})
-    node.sh("nft", "-j", "-f", "-", stdin=document)
-
-
 def replayed(step):
     return step["config"], step["env"]["CNI_CONTAINERID"]
 
@@ -151,7 +140,7 @@ def replayed(step):
 )
 def test_del_cleans_what_the_reference_was_recorded_to_make(node, pod, name):
     step = json.loads((RECORDED / name).read_text())["steps"][0]
-    load(node, step["after"]["nft"])
+    load_nft(node, step["after"]["nft"])
     assert [e for e in node.nft() if "rule" in e and "comment" in e["rule"]]
     conf, container_id = replayed(step)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.kit.confs import bridge, host_local
 from tests.kit.firewalld import Firewalld
 from tests.kit.published import HOST4, OUTSIDE4, Published, mapping
+from tests.kit.state import restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,14 +52,7 @@ class Chain(Published):
 
     def restore(self) -> Any:
         """``cnictl restore --json``."""
-        from cnictl import cli
-
-        def call() -> tuple[int, str, str]:
-            out, err = io.StringIO(), io.StringIO()
-            env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-            return cli.main(["restore", "--json"], env, out, err), out.getvalue(), err.getvalue()
-
-        return self.node.forked(call)
+        return restore(self.node)
 
     def rules(self) -> list[str]:
         """The whole rule set, without counters, handles and order of elements."""

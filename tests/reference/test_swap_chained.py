@@ -6,14 +6,17 @@ succeeds, not after its own ADD either: it looks for IPv4's rules in IPv6's tabl
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.node import REFERENCE, Node, Pod
-from tests.kit.published import HOST4, Published, mapping
+from tests.kit.published import BRIDGE, HOST4, Published, mapping
+from tests.kit.state import load_nft, restore
 
 pytestmark = [pytest.mark.netns, pytest.mark.reference]
 
@@ -155,55 +158,74 @@ def test_the_reference_s_check_of_ports_fails_after_its_own_add(node):
     assert "could not check ipv6 dnat" in call(host, "CHECK", document, REFERENCE).error["msg"]
 
 
-RECORDED_NFT = """
-table ip cni_hostport {
-    comment "CNI portmap plugin"
-    chain hostports {
-        tcp dport 8080 dnat to 10.9.0.2:80 comment "pod1"
-        ip daddr 192.0.2.1 tcp dport 81 dnat to 10.9.0.2:81 comment "pod1"
-        tcp dport 9090 dnat to 10.9.0.9:80 comment "other"
-    }
-    chain hostip_hostports { }
-    chain hostports_all { jump hostip_hostports; jump hostports; }
-    chain prerouting {
-        type nat hook prerouting priority -100; policy accept;
-        fib daddr type local jump hostports_all
-    }
-    chain output {
-        type nat hook output priority -100; policy accept;
-        fib daddr type local jump hostports_all
-    }
-    chain masquerading {
-        type nat hook postrouting priority 100; policy accept;
-        ip saddr 10.9.0.2 ip daddr 10.9.0.2 masquerade comment "pod1"
-        ip saddr 127.0.0.1 ip daddr 10.9.0.2 masquerade comment "pod1"
-    }
-}
-table ip6 cni_hostport {
-    chain hostports { tcp dport 8080 dnat to [fd00:9::2]:80 comment "pod1"; }
-}
-"""
-"""What releases of the reference with an nftables backend leave in the kernel."""
+# --- nftables, which Debian's reference lacks: what newer releases were recorded to do ------------
+
+RECORDED = Path(__file__).parent / "recorded" / "portmap-nftables-dual-stack.json"
 
 
-def test_our_del_removes_the_reference_s_nftables_rules(node):
+@pytest.fixture
+def recorded(node: Node) -> dict[str, Any]:
+    """The rule set after the reference's ADD, loaded into the kernel, with the call that made it."""
+    step = next(
+        s for s in json.loads(RECORDED.read_text())["steps"] if s["config"]["type"] != "bridge"
+    )
+    assert step["verb"] == "ADD"
+    load_nft(node, step["after"]["nft"])
+    assert commented(node)
+    return step
+
+
+def commented(node: Node) -> list[dict[str, Any]]:
+    """The rules of the reference that belong to a container."""
+    rules = [
+        r
+        for family in ("ip", "ip6")
+        for r in node.nft_rules("cni_hostport")
+        if r["family"] == family
+    ]
+    return [r for r in rules if "comment" in r]
+
+
+def test_our_del_removes_the_reference_s_nftables_rules(node, recorded):
+    other = 'add rule ip cni_hostport hostports tcp dport 9999 dnat to 10.9.0.9:80 comment "other"'
+    node.sh("nft", "-f", "-", stdin=other)
+    container_id = recorded["env"]["CNI_CONTAINERID"]
+    for _ in range(2):
+        node.cni("portmap", "DEL", recorded["config"], netns="", container_id=container_id).ok()
+        assert {r["comment"] for r in commented(node)} == {"other"}
+
+
+def test_restore_makes_the_reference_s_nftables_ports_ours(node):
+    """They ADD, the runtime caches, we restore: from then on the ports are ours."""
     host = Published(node)
-    host.pod("pod1")
-    node.sh("nft", "-f", "-", stdin=RECORDED_NFT)
-    call(host, "DEL", host.conf("pod1", PORTS), None).ok()
-    left = [e["rule"].get("comment") for e in node.nft() if "rule" in e]
-    assert "pod1" not in left
-    assert "other" in left
-
-
-def test_an_nftables_port_can_be_taken_over_by_restore(node):
-    """They ADD, we DEL and add again: from then on the port is ours."""
-    host = Published(node)
-    pod = host.pod("pod1")
+    pod = host.pod("abc123")
     host.serve(pod, 4, "tcp", 80, "pod1")
-    node.sh("nft", "-f", "-", stdin=RECORDED_NFT)
-    document = host.conf("pod1", [mapping(8080, 80)], backend="nftables")
-    call(host, "DEL", document, None).ok()
-    call(host, "ADD", document, None).ok()
-    assert host.ask(host.outside, HOST4, "tcp", 8080).startswith("pod1 ")
+    step = next(
+        s for s in json.loads(RECORDED.read_text())["steps"] if s["config"]["type"] != "bridge"
+    )
+    load_nft(node, step["after"]["nft"])
+    mappings = step["config"]["runtimeConfig"]["portMappings"]
+    plugin = {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": True}}
+    conflist = {"cniVersion": "1.0.0", "name": "net1", "plugins": [BRIDGE, plugin]}
+    cached = {
+        "kind": "cniCacheV1",
+        "containerId": "abc123",
+        "config": base64.b64encode(json.dumps(conflist).encode()).decode(),
+        "ifName": "eth0",
+        "networkName": "net1",
+        "capabilityArgs": {"portMappings": mappings[:2]},
+        "result": host.results["abc123"],
+    }
+    node.write("/var/lib/cni/results/net1-abc123-eth0", json.dumps(cached))
+    gone = {**cached, "containerId": "gone", "netns": "/run/netns/gone"}
+    node.write("/var/lib/cni/results/net1-gone-eth0", json.dumps(gone))
+
+    for _ in range(2):
+        status, out, err = restore(node)
+        assert status == 0, out + err
+        done = {(e["plugin"], e["container_id"], e["problem"]) for e in json.loads(out)}
+        assert done == {("bridge", "abc123", ""), ("portmap", "abc123", "")}
+        assert commented(node) == []
+        assert node.nft_rules("cni_plugins_portmap")
+        assert host.ask(host.outside, HOST4, "tcp", 8080).startswith("pod1 ")
     host.close()
