@@ -17,7 +17,7 @@ setup-run:
 build: setup-run ## make dist/bin: the executables and their bundle
 	@tools/build
 
-demo: build ## two pods in a throw-away host namespace talk to each other (as root)
+demo: build ## pods of a throw-away host talk, publish, are limited and guarded (as root)
 	@tools/private tools/demo
 
 test: setup build lint ## run every tier of the tests (as root)

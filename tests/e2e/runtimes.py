@@ -119,12 +119,12 @@ class Containerd:
         until(lambda: node.sh(*self._ctr, "version", check=False).returncode == 0)
         node.sh(*self._ctr, "images", "import", archive)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, *options: str) -> None:
         """A container that sleeps."""
         argv = [*self._node.enter(), *self._ctr, "run", "--rm", "--cni", "--snapshotter", "native"]
         with open(f"{self._home}/{name}.log", "wb") as log:
             self._running[name] = subprocess.Popen(
-                [*argv, image.NAME, name, "sleep", "600"],
+                [*argv, *options, image.NAME, name, "sleep", "600"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
