@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import chained
 from bench.node import Call, conf, sh
 
 OURS = os.path.abspath("dist/bin")
@@ -123,18 +124,28 @@ def measure(reference: str, rounds: int) -> list[str]:
         for suite in suites:
             write_leases(count, suite)
         found |= compare(max(5, rounds // 3), suites, lease_cost(count, suites))
+    found |= compare(rounds, suites, chained.lives)
+    for existing in chained.EXISTING:
+        for backend in ("iptables", "nftables"):
+            which = suites if backend == "iptables" else {"ours": OURS}
+            sample = chained.add_cost(existing, {"backend": backend})
+            found |= compare(rounds, which, sample)
     lines = ["| step | ours ms | reference ms | ratio | spread ours | spread reference |"]
     lines.append("|---|---|---|---|---|---|")
     for step, by_suite in found.items():
         lines.append(row(step, by_suite))
     once = f"- ours, the first ADD over {LEASES} leases of another suite: {first_add(suites):.1f} s"
     lines += ["", *ratios(found), once]
+    lines += chained.connection_lines(chained.connection_cost(OURS, rounds))
+    lines += ["", "Tools that each verb executes:", "", *chained.execution_lines(suites)]
     return lines
 
 
 def row(step: str, by_suite: dict[str, list[float]]) -> str:
     """A line of the table; spread is the middle half of the samples."""
-    ours, theirs = by_suite["ours"], by_suite["reference"]
+    ours, theirs = by_suite["ours"], by_suite.get("reference")
+    if theirs is None:
+        return f"| {step} | {statistics.median(ours) * 1000:.1f} | - | - | {spread(ours)} | - |"
     cells = [f"{statistics.median(s) * 1000:.1f}" for s in (ours, theirs)]
     ratio = f"{statistics.median(ours) / statistics.median(theirs):.2f}"
     return f"| {step} | {cells[0]} | {cells[1]} | {ratio} | {spread(ours)} | {spread(theirs)} |"
@@ -155,6 +166,14 @@ def ratios(found: dict[str, dict[str, list[float]]]) -> list[str]:
         few = median[f"host-local {step}, 10 leases"]
         many = median[f"host-local {step}, {LEASES} leases"]
         lines.append(f"- ours, host-local {step}: {LEASES} leases cost {many / few:.2f} of 10")
+    few_ports, many_ports = chained.EXISTING
+    for backend in ("iptables", "nftables"):
+        few = median[f"portmap ADD on {backend}, {few_ports} ports"]
+        many = median[f"portmap ADD on {backend}, {many_ports} ports"]
+        lines.append(
+            f"- ours, portmap ADD on {backend}: where {many_ports} ports are published it costs "
+            f"{many / few:.2f} of where {few_ports} are"
+        )
     return lines
 
 

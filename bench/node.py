@@ -32,11 +32,22 @@ def conf(version: str = "1.0.0", *subnets: str, **over: Any) -> dict[str, Any]:
 
 
 class Call:
-    """One plugin's executable of one suite."""
+    """One plugin's executable of one suite.
 
-    def __init__(self, directory: str, plugin: str) -> None:
+    Args:
+        directory: the suite's executables.
+        plugin: type of the plugin.
+        host: name of the namespace that is the host; "" for this process's.
+        wrapper: what executes it, strace for instance.
+    """
+
+    def __init__(
+        self, directory: str, plugin: str, *, host: str = "", wrapper: tuple[str, ...] = ()
+    ) -> None:
         self.directory = directory
         self.plugin = plugin
+        self.host = host
+        self._wrapper = wrapper
 
     def __call__(  # a call has that many facts
         self,
@@ -56,11 +67,12 @@ class Call:
             "CNI_IFNAME": "eth0",
             "CNI_PATH": self.directory,
         }
-        argv = [os.path.join(self.directory, self.plugin)]
+        host = ("nsenter", f"--net=/run/netns/{self.host}") if self.host else ()
+        argv = [*host, *self._wrapper, os.path.join(self.directory, self.plugin)]
         stdin = json.dumps(document).encode() if document else b""
         began = time.perf_counter()
         done = subprocess.run(argv, input=stdin, env=env, capture_output=True, check=False)
         seconds = time.perf_counter() - began
         if done.returncode and not may_fail:
-            raise SystemExit(f"{argv[0]} {command}: {done.stdout.decode()} {done.stderr.decode()}")
+            raise SystemExit(f"{argv[-1]} {command}: {done.stdout.decode()} {done.stderr.decode()}")
         return seconds, done.stdout.decode()
