@@ -123,7 +123,7 @@ def measure(reference: str, rounds: int) -> list[str]:
     for count in (10, LEASES):
         for suite in suites:
             write_leases(count, suite)
-        found |= compare(max(5, rounds // 3), suites, lease_cost(count, suites))
+        found |= compare(rounds, suites, lease_cost(count, suites))
     found |= compare(rounds, suites, chained.lives)
     for existing in chained.EXISTING:
         for backend in ("iptables", "nftables"):
