@@ -14,6 +14,7 @@ from bridge.vlan import (
     validate_vlan,
     wanted,
 )
+from cni_plugins.endpoint import has_own_dns
 from cni_plugins.errors import CniError, ConfigError
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
@@ -113,7 +114,7 @@ def parse(ctx: Context, document: dict[str, Any]) -> BridgeConf:
         conf,
         mac=requested_mac(document, ctx.cni_args),
         vlans=vlans,
-        has_own_dns=_has_dns(document),
+        has_own_dns=has_own_dns(document),
         chained=chained,
     )
 
@@ -139,8 +140,3 @@ def _validate_names(conf: BridgeConf) -> None:
             args.validate_ifname(name)
         except CniError as e:
             raise ConfigError(path, f"{name!r}: {e.msg}", e.details) from None
-
-
-def _has_dns(document: dict[str, Any]) -> bool:
-    dns = next((v for k, v in reversed(document.items()) if k.lower() == "dns"), None)
-    return isinstance(dns, dict) and any(value is not None for value in dns.values())

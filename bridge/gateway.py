@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cni_plugins.host.links import Links
     from cni_plugins.host.snapshots import Link
 
-SCOPE_LINK = 253
 ANYWHERE = {4: Network(Address(4, 0), 0), 6: Network(Address(6, 0), 0)}
 
 
@@ -36,17 +35,6 @@ def _has_default(routes: list[Route], family: int) -> bool:
         route.dst.family == family and route.dst.is_default and route.gw is not None
         for route in routes
     )
-
-
-def with_gateway(route: Route, lease: Result) -> Route:
-    """A route without a gateway goes through the first one of its family, unless its scope says
-    that the destination is on the link.
-    """
-    if route.gw is not None or (route.scope or 0) >= SCOPE_LINK:
-        return route
-    family = route.dst.family
-    gws = (ip.gateway for ip in lease.ips if ip.address.family == family and ip.gateway)
-    return replace(route, gw=next(gws, None))
 
 
 def gateway_networks(lease: Result) -> tuple[Network, ...]:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge import gateway, spoofcheck, vlan
-from cni_plugins import masquerade
+from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import ConfigError
 from cni_plugins.host import sysctl
 from cni_plugins.protocol import names
-from cni_plugins.protocol.addresses import Network, parse_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bridge.conf import BridgeConf
     from cni_plugins.context import Context
-    from cni_plugins.host.snapshots import KernelRoute, Link
-    from cni_plugins.protocol.result import Interface, Result, Route
-
-MAIN_TABLE = 254
+    from cni_plugins.host.snapshots import Link
+    from cni_plugins.protocol.result import Interface, Result
 
 
 def problems(ctx: Context, conf: BridgeConf) -> list[str]:
@@ -29,8 +26,8 @@ def problems(ctx: Context, conf: BridgeConf) -> list[str]:
         ConfigError: there is no prevResult to compare with.
     """
     if conf.chained is None:
-        raise ConfigError("prevResult", "Required prevResult missing")
-    ours = own_interface(ctx, conf.chained)
+        raise ConfigError("prevResult", endpoint.MISSING_PREVIOUS)
+    ours = endpoint.own_interface(ctx, conf.chained)
     if ours is None:
         return [f"prevResult has no interface {ctx.ifname} in sandbox {ctx.netns_path}"]
     bridge = ctx.host.find(conf.bridge)
@@ -44,27 +41,10 @@ def problems(ctx: Context, conf: BridgeConf) -> list[str]:
         *_bridge_problems(conf, conf.chained, bridge),
         *_link_problems(conf, ours, inside),
         *_port_problems(ctx, conf, bridge, inside, port),
-        *_address_problems(ctx, conf, ours, inside),
+        *endpoint.address_problems(ctx, conf.chained, ours, inside),
         *_gateway_problems(ctx, conf, bridge),
         *_rule_problems(ctx, conf, ours, port, inside),
     ]
-
-
-def owner(ctx: Context) -> masquerade.Owner:
-    """The attachment as the owner of masquerade rules."""
-    return masquerade.Owner(ctx.network, ctx.container_id, ctx.ifname)
-
-
-def own_interface(ctx: Context, result: Result) -> Interface | None:
-    """The last interface of the result that is this attachment's link."""
-    mine = [i for i in result.interfaces if (i.name, i.sandbox) == (ctx.ifname, ctx.netns_path)]
-    return mine[-1] if mine else None
-
-
-def own_networks(result: Result, ours: Interface) -> tuple[Network, ...]:
-    """The addresses of the result that are on this attachment's link."""
-    index = max(i for i, interface in enumerate(result.interfaces) if interface is ours)
-    return tuple(ip.address for ip in result.ips if ip.interface in {None, index})
 
 
 def _bridge_problems(conf: BridgeConf, result: Result, bridge: Link) -> Iterator[str]:
@@ -107,29 +87,6 @@ def _port_problems(
     yield from vlan.missing(ctx.host, port, conf.vlans)
 
 
-def _address_problems(
-    ctx: Context, conf: BridgeConf, ours: Interface, inside: Link
-) -> Iterator[str]:
-    result = conf.chained
-    assert result is not None
-    present = {entry.network for entry in ctx.container.addresses(inside)}
-    for network in own_networks(result, ours):
-        if network not in present:
-            yield f"{inside.name} has no address {network}"
-    tables: dict[tuple[int, int], tuple[KernelRoute, ...]] = {}
-    for route in result.routes:
-        place = (route.dst.family, route.table or MAIN_TABLE)
-        if place not in tables:
-            tables[place] = ctx.container.routes(family=place[0], table=place[1])
-        if not any(_is_route(route, found) for found in tables[place]):
-            via = f" via {route.gw}" if route.gw else ""
-            yield f"route {route.dst}{via} is missing in table {place[1]}"
-
-
-def _is_route(wanted: Route, found: KernelRoute) -> bool:
-    return found.dst == wanted.dst.masked and wanted.gw in {None, found.gw}
-
-
 def _gateway_problems(ctx: Context, conf: BridgeConf, bridge: Link) -> Iterator[str]:
     result = conf.chained
     assert result is not None
@@ -155,10 +112,9 @@ def _rule_problems(
 ) -> Iterator[str]:
     result = conf.chained
     assert result is not None
-    ips = own_networks(result, ours)
+    ips = endpoint.own_networks(result, ours)
     if conf.ip_masq and ips:
-        backend = _applied_backend(ctx, conf)
-        yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=backend)
+        yield from ipmasq.problems(ctx, conf.masq_backend, ips)
     if conf.mac_spoof_check and port is not None:
         yield from spoofcheck.missing(
             ctx.tools.nftables,
@@ -167,27 +123,6 @@ def _rule_problems(
             port_name=port.name,
             mac=inside.mac,
         )
-
-
-def _applied_backend(ctx: Context, conf: BridgeConf) -> str:
-    noted = ctx.record.plan.get("masquerade") if ctx.record is not None else None
-    return str(noted or conf.masq_backend)
-
-
-def addresses_of(ctx: Context, conf: BridgeConf) -> tuple[Network, ...]:
-    """The attachment's addresses as far as anybody still knows them, for DEL; () when nobody does.
-
-    Asked in turn: the journal, the runtime's result, the container's link.
-    """
-    if ctx.record is not None and ctx.record.plan.get("ips"):
-        return tuple(parse_network(ip) for ip in ctx.record.plan["ips"])
-    if conf.chained is not None and conf.chained.ips:
-        ours = own_interface(ctx, conf.chained)
-        return own_networks(conf.chained, ours) if ours else ()
-    if not conf.ip_masq or ctx.find_netns() is None:
-        return ()
-    inside = ctx.container.find(ctx.ifname)
-    return tuple(e.network for e in ctx.container.addresses(inside)) if inside else ()
 
 
 def recorded_port(ctx: Context) -> Link | None:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
-from cni_plugins import masquerade
-from cni_plugins.errors import CniError, ConfigError, KernelError, Unavailable
+from cni_plugins import endpoint, ipmasq
+from cni_plugins.errors import ConfigError, KernelError
 from cni_plugins.host import sysctl
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
-from cni_plugins.protocol.addresses import parse_network
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links
     from cni_plugins.host.snapshots import Link
-    from cni_plugins.protocol.addresses import Network
 
 _NAME_ATTEMPTS = 4
 
@@ -42,7 +40,7 @@ def add(ctx: Context, conf: BridgeConf) -> Result:
     if conf.is_gateway:
         serve_gateways(ctx, conf, bridge, lease)
     if conf.ip_masq and lease.ips:
-        masquerade_addresses(ctx, conf, lease)
+        ipmasq.add(ctx, conf.masq_backend, lease)
     if not conf.disable_container_interface:
         ctx.host.wait_up(port, ctx.deadline)
     return report(ctx, conf, port, inside, lease)
@@ -50,14 +48,14 @@ def add(ctx: Context, conf: BridgeConf) -> Result:
 
 def delete(ctx: Context, conf: BridgeConf) -> None:
     """Detach the container; needs neither its namespace nor a result."""
-    addresses = inspection.addresses_of(ctx, conf)
+    addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
+    backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
         cleanup.attempt("link", discard_link, ctx)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
-        backends = masquerade_backends(ctx, conf)
         if backends:
-            cleanup.attempt("masquerade", discard_masquerade, ctx, backends, addresses)
+            cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
         if conf.mac_spoof_check or (ctx.record and ctx.record.plan.get("macspoofchk")):
             cleanup.attempt("spoof check", discard_guard, ctx)
 
@@ -66,22 +64,13 @@ def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
     if conf.ipam.type:
         ctx.ipam.check()
-    problems = inspection.problems(ctx, conf)
-    if problems:
-        raise KernelError(
-            f"check {ctx.ifname} on {conf.bridge}: {problems[0]}"
-            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""),
-            details="\n".join(problems[1:]),
-        )
+    endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))
 
 
 def status(ctx: Context, conf: BridgeConf) -> None:
     """Ready unless the IPAM plugin is not, or masquerading has no tool at all."""
-    if conf.ip_masq and not masquerade.has_tool(ctx.tools, conf.masq_backend):
-        raise Unavailable(
-            f"ipMasq: {conf.masq_backend or 'iptables or nft'} is not installed on this node",
-            f"searched {ctx.runner.search_path}",
-        )
+    if conf.ip_masq:
+        ipmasq.status(ctx, conf.masq_backend)
     if conf.ipam.type:
         ctx.ipam.status()
 
@@ -91,9 +80,8 @@ def gc(ctx: Context, conf: BridgeConf) -> None:
     with Cleanup() as cleanup:
         if conf.ipam.type:
             cleanup.attempt("leases", ctx.ipam.gc)
-        if ctx.valid is not None and conf.ip_masq:
-            keep = ctx.valid | ctx.journalled
-            cleanup.attempt("masquerade", masquerade.gc, ctx.tools, ctx.network, keep)
+        if conf.ip_masq:
+            cleanup.attempt("masquerade", ipmasq.gc, ctx)
 
 
 def refuse_taken_ifname(ctx: Context) -> None:
@@ -168,11 +156,7 @@ def guard_mac(ctx: Context, conf: BridgeConf, port: Link, inside: Link) -> None:
 
 def restore(ctx: Context, _conf: BridgeConf) -> None:
     """Make the rules again, as they were added: somebody flushed them."""
-    owner, backend = inspection.owner(ctx), str(ctx.plan.get("masquerade") or "")
-    ips = tuple(parse_network(ip) for ip in ctx.plan.get("ips", ()))
-    if backend and masquerade.missing(ctx.tools, owner, ips, backend=backend):
-        discard_masquerade(ctx, (backend,), ips)
-        masquerade.apply(ctx.tools, owner, ips, backend=backend)
+    ipmasq.restore(ctx)
     port = ctx.host.find(str(ctx.plan.get("link_name")))
     inside = ctx.container.find(ctx.ifname)
     if not ctx.plan.get("macspoofchk") or port is None or inside is None:
@@ -197,10 +181,7 @@ def lease_addresses(ctx: Context, conf: BridgeConf) -> Result:
     """What IPAM gives; nothing for a pure layer 2 network."""
     if not conf.ipam.type:
         return Result()
-    lease = ctx.ipam.add()
-    if not lease.ips:
-        raise CniError(999, f"{conf.ipam.type}: IPAM plugin returned missing IP config")
-    return lease
+    return endpoint.lease(ctx, conf)
 
 
 def configure(ctx: Context, conf: BridgeConf, inside: Link, lease: Result) -> None:
@@ -209,18 +190,7 @@ def configure(ctx: Context, conf: BridgeConf, inside: Link, lease: Result) -> No
         if not conf.disable_container_interface:
             ctx.container.set(inside, up=True)
         return
-    with ctx.netns.entered():
-        sysctl.set_dad(ctx.ifname, enabled=conf.enable_dad)
-        sysctl.announce_addresses(ctx.ifname)
-        if any(ip.address.family == 6 for ip in lease.ips):
-            sysctl.enable_ipv6(ctx.ifname)
-    for ip in lease.ips:
-        ctx.container.add_address(inside, ip.address, nodad=not conf.enable_dad)
-    ctx.container.set(inside, up=True)
-    if conf.enable_dad:
-        ctx.container.settle_addresses(inside, ctx.deadline)
-    for route in lease.routes:
-        ctx.container.add_route(inside, gateway.with_gateway(route, lease))
+    endpoint.configure(ctx, inside, lease, dad=conf.enable_dad)
 
 
 def serve_gateways(ctx: Context, conf: BridgeConf, bridge: Link, lease: Result) -> None:
@@ -238,36 +208,9 @@ def serve_gateways(ctx: Context, conf: BridgeConf, bridge: Link, lease: Result) 
         sysctl.enable_forwarding(family)
 
 
-def masquerade_addresses(ctx: Context, conf: BridgeConf, lease: Result) -> None:
-    """Traffic leaving the subnet takes the host's address."""
-    ips = tuple(ip.address for ip in lease.ips)
-    ctx.plan["ips"] = [str(ip) for ip in ips]
-    ctx.undo.push("masquerade", discard_masquerade, ctx, masquerade.BACKENDS, ips)
-    applied = masquerade.apply(ctx.tools, inspection.owner(ctx), ips, backend=conf.masq_backend)
-    ctx.plan["masquerade"] = applied.backend
-    if applied.backend == masquerade.NFTABLES and not conf.masq_backend:
-        ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
-
-
-def masquerade_backends(ctx: Context, conf: BridgeConf) -> tuple[str, ...]:
-    """Where DEL has to look for masquerade rules: as the journal says, else everywhere."""
-    if ctx.record is not None and ctx.record.state == "live":
-        applied = ctx.record.plan.get("masquerade")
-        return (applied,) if applied else ()
-    return masquerade.BACKENDS if conf.ip_masq else ()
-
-
-def discard_masquerade(ctx: Context, backends: tuple[str, ...], ips: tuple[Network, ...]) -> None:
-    """Remove this attachment's masquerade rules; repeatable."""
-    masquerade.discard(ctx.tools, inspection.owner(ctx), backends=backends, ips=ips)
-
-
 def discard_link(ctx: Context) -> None:
     """Delete the container's link; the host's end goes with it, or else by its own name."""
-    if ctx.find_netns() is not None:
-        inside = ctx.container.find(ctx.ifname)
-        if inside is not None:
-            ctx.container.discard_index(inside.index)
+    endpoint.discard(ctx)
     for port in filter(None, (inspection.recorded_port(ctx), inspection.named_port(ctx))):
         ctx.host.discard_index(port.index)
 
