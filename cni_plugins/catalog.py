@@ -16,15 +16,26 @@ if TYPE_CHECKING:
 PLUGINS = {
     "bandwidth": "bandwidth.plugin",
     "bridge": "bridge.plugin",
+    "dummy": "dummy.plugin",
     "firewall": "firewall.plugin",
+    "flannel": "flannel.plugin",
+    "host-device": "host_device.plugin",
     "host-local": "host_local_ipam.plugin",
+    "ipvlan": "ipvlan.plugin",
     "loopback": "loopback.plugin",
+    "macvlan": "macvlan.plugin",
     "portmap": "portmap.plugin",
+    "ptp": "ptp.plugin",
+    "sbr": "sbr.plugin",
+    "static": "static_ipam.plugin",
+    "tap": "tap.plugin",
     "tuning": "tuning.plugin",
+    "vlan": "vlan.plugin",
+    "vrf": "vrf.plugin",
 }
 """Module of each type; it has ``VERBS``."""
 
-SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0"}
+SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0", "vrf": "0.3.1"}
 """The oldest spec version of the types that do not take all of them."""
 
 

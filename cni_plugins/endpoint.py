@@ -9,11 +9,15 @@ duplicate address detection is skipped, route metrics are set, a route may be th
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError
 from cni_plugins.host import sysctl
+from cni_plugins.protocol.netconf import NetConf
+from cni_plugins.protocol.result import Interface, Result
+from cni_plugins.protocol.versions import decode_prev_result
+from cni_plugins.undo import Cleanup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +25,30 @@ if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import KernelRoute, Link
     from cni_plugins.protocol.addresses import Network
-    from cni_plugins.protocol.netconf import NetConf
-    from cni_plugins.protocol.result import Interface, Result, Route
+    from cni_plugins.protocol.result import Route
 
 MAIN_TABLE = 254
 SCOPE_LINK = 253
 MISSING_PREVIOUS = "Required prevResult missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConf(NetConf):
+    """Base of the configuration of plugins that make an interface; both fields are derived."""
+
+    has_own_dns: bool = False
+    chained: Result | None = None
+
+
+def derived(ctx: Context, conf: NetConf, document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of EndpointConf.
+
+    Raises:
+        ConfigError: prevResult cannot be decoded.
+    """
+    previous = conf.prev_result
+    chained = None if previous is None else decode_prev_result(previous, ctx.cni_version)
+    return {"has_own_dns": has_own_dns(document), "chained": chained}
 
 
 def refuse_taken_ifname(ctx: Context) -> None:
@@ -57,6 +79,48 @@ def lease(ctx: Context, conf: NetConf) -> Result:
     return found
 
 
+def attach(ctx: Context, conf: EndpointConf, inside: Link, given: Result | None = None) -> Result:
+    """Lease, configure and report a link that is alone in its result.
+
+    Args:
+        ctx: the call.
+        conf: without an IPAM plugin the link only comes up.
+        inside: the container's link.
+        given: addresses that somebody else leased.
+
+    Raises:
+        CniError: IPAM or the kernel refused.
+    """
+    found = given or (lease(ctx, conf) if conf.ipam.type else Result())
+    if found.ips:
+        configure(ctx, inside, found)
+    else:
+        ctx.container.set(inside, up=True)
+    made = Interface(name=ctx.ifname, mac=inside.mac, sandbox=ctx.netns_path)
+    result = found.with_interfaces(made, ips_on=0)
+    return replace(result, dns=conf.dns.as_dns()) if conf.has_own_dns else result
+
+
+def delete(ctx: Context, conf: NetConf) -> None:
+    """DEL: the container's link and its lease; repeatable, needs no namespace."""
+    with Cleanup() as cleanup:
+        cleanup.attempt("link", discard, ctx)
+        if conf.ipam.type:
+            cleanup.attempt("lease", ctx.ipam.delete)
+
+
+def status(ctx: Context, conf: NetConf) -> None:
+    """STATUS: ready unless the IPAM plugin is not."""
+    if conf.ipam.type:
+        ctx.ipam.status()
+
+
+def gc(ctx: Context, conf: NetConf) -> None:
+    """GC: leases of attachments that are not valid any more."""
+    if conf.ipam.type:
+        ctx.ipam.gc()
+
+
 def configure(ctx: Context, inside: Link, result: Result, *, dad: bool = False) -> None:
     """Give the container's link its addresses and routes; it comes up and announces them.
 
@@ -66,11 +130,7 @@ def configure(ctx: Context, inside: Link, result: Result, *, dad: bool = False) 
         result: addresses, all of them on that link, and routes.
         dad: IPv6 addresses are looked for on the network first, and waited for.
     """
-    with ctx.netns.entered():
-        sysctl.set_dad(ctx.ifname, enabled=dad)
-        sysctl.announce_addresses(ctx.ifname)
-        if any(ip.address.family == 6 for ip in result.ips):
-            sysctl.enable_ipv6(ctx.ifname)
+    prepare(ctx, result, dad=dad)
     for ip in result.ips:
         ctx.container.add_address(inside, ip.address, nodad=not dad)
     ctx.container.set(inside, up=True)
@@ -78,6 +138,15 @@ def configure(ctx: Context, inside: Link, result: Result, *, dad: bool = False) 
         ctx.container.settle_addresses(inside, ctx.deadline)
     for route in result.routes:
         ctx.container.add_route(inside, with_gateway(route, result))
+
+
+def prepare(ctx: Context, result: Result, *, dad: bool = False) -> None:
+    """The settings that a container's link needs before it gets addresses."""
+    with ctx.netns.entered():
+        sysctl.set_dad(ctx.ifname, enabled=dad)
+        sysctl.announce_addresses(ctx.ifname)
+        if any(ip.address.family == 6 for ip in result.ips):
+            sysctl.enable_ipv6(ctx.ifname)
 
 
 def with_gateway(route: Route, result: Result) -> Route:
@@ -116,8 +185,8 @@ def own_networks(result: Result, ours: Interface) -> tuple[Network, ...]:
 
 
 def link_problems(ours: Interface, inside: Link, kind: str) -> Iterator[str]:
-    """Kind, MAC and state of the container's link."""
-    if inside.kind != kind:
+    """Kind (unless it is ""), MAC and state of the container's link."""
+    if kind and inside.kind != kind:
         yield f"{inside.name} in the container is a {inside.kind or 'device'}, not a {kind}"
     if ours.mac and ours.mac.lower() != inside.mac:
         yield f"{inside.name} in the container has MAC {inside.mac}, it had {ours.mac}"
@@ -164,6 +233,12 @@ def problems(ctx: Context, result: Result | None, kind: str) -> tuple[list[str],
         *address_problems(ctx, result, ours, inside),
     ]
     return found, inside
+
+
+def check_lease(ctx: Context, conf: NetConf) -> None:
+    """CHECK of the IPAM plugin, if there is one."""
+    if conf.ipam.type:
+        ctx.ipam.check()
 
 
 def refuse(what: str, found: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cni_plugins.errors import AlreadyAttached, NetnsError
+from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
 from cni_plugins.host import journal as journals
 from cni_plugins.host.journal import Journal, Record
 from cni_plugins.locks import attachment_lock
@@ -35,7 +35,7 @@ def perform(plugin: Plugin, ctx: Context) -> dict[str, Any] | None:
         case "CHECK":
             check(verbs, ctx)
         case "STATUS":
-            verbs.status(ctx, verbs.parse(ctx, ctx.document))
+            status(verbs, ctx)
         case _:
             collect(verbs, ctx)
     return None
@@ -90,6 +90,19 @@ def check(verbs: Verbs, ctx: Context) -> None:
     if verbs.journaled:
         ctx.record = Journal(ctx.warn).read(ctx.network, ctx.attachment, ctx.plugin)
     verbs.check(ctx, conf)
+
+
+def status(verbs: Verbs, ctx: Context) -> None:
+    """STATUS; a configuration that no ADD can work with is as bad as a missing tool.
+
+    Raises:
+        Unavailable: code 50, as the spec wants it for "cannot service ADD requests".
+    """
+    try:
+        conf = verbs.parse(ctx, ctx.document)
+    except ConfigError as e:
+        raise Unavailable(e.msg, e.details) from e
+    verbs.status(ctx, conf)
 
 
 def collect(verbs: Verbs, ctx: Context) -> None:

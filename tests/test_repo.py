@@ -86,6 +86,10 @@ AMONG_ADAPTERS = {
     "iptables": {"command"},
     "firewalld": {"command"},
     "journal": {"store"},
+    "devices": {"links", "netns", "snapshots"},
+    "routing": {"links", "snapshots"},
+    "sublinks": {"links", "netns", "snapshots"},
+    "tap": {"rtnl"},
 }
 """What adapters may import of each other."""
 
@@ -270,14 +274,30 @@ def test_host_local_never_loads_pyroute2(tmp_path):
         assert sorted(loaded & {"pyroute2", "subprocess", "asyncio", "netaddr"}) == []
 
 
+SUBNET_ENV = """FLANNEL_NETWORK=10.1.0.0/16
+FLANNEL_SUBNET=10.1.2.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=true
+"""
+
+
 @pytest.mark.parametrize("plugin", catalog.PLUGINS)
 def test_status_never_loads_pyroute2(tmp_path, plugin):
     """It is polled every few seconds."""
-    conf = {"cniVersion": "1.1.0", "name": "net", "type": plugin}
-    if plugin == "host-local":
-        pool = [[{"subnet": "10.1.2.0/24"}]]
-        conf["ipam"] = {"type": plugin, "dataDir": f"{tmp_path}/leases", "ranges": pool}
-    env = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/nonexistent"}
+    (tmp_path / "subnet.env").write_text(SUBNET_ENV)
+    pool = {"dataDir": f"{tmp_path}/leases", "ranges": [[{"subnet": "10.1.2.0/24"}]]}
+    required = {
+        "flannel": {"subnetFile": f"{tmp_path}/subnet.env", "delegate": {"type": "loopback"}},
+        "host-local": {"ipam": {"type": plugin, **pool}},
+        "static": {"ipam": {"type": plugin}},
+        "vlan": {"master": "eth0"},
+        "vrf": {"vrfname": "blue"},
+    }
+    conf = {"cniVersion": "1.1.0", "name": "net", "type": plugin, **required.get(plugin, {})}
+    delegate = tmp_path / "loopback"
+    delegate.write_text("#!/bin/sh\n")
+    delegate.chmod(0o755)
+    env = {"CNI_COMMAND": "STATUS", "CNI_PATH": str(tmp_path)}
     status, stdout, loaded = call(tmp_path, plugin, json.dumps(conf).encode(), **env)
     assert (status, stdout) == (0, "")
     assert sorted(loaded & {"pyroute2", "asyncio", "netaddr"}) == []

@@ -31,7 +31,7 @@ DAD_LIMIT_S = 5.0
 GONE_LIMIT_S = 2.0
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
-_IFA_F_NODAD = 0x02
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _RTN_UNICAST, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE = 1, 3, 0
 _BROADCAST_PREFIX = 30
 """Longest IPv4 prefix whose network has a broadcast address (RFC 3021)."""
@@ -252,13 +252,21 @@ class Links:
         )
         return tuple(sorted(map(read_address, found), key=lambda a: a.network.family))
 
-    def add_address(self, link: Link, network: Network, *, nodad: bool = True) -> None:
-        """Give a link an address; without ``nodad`` IPv6 looks for duplicates first."""
+    def add_address(
+        self, link: Link, network: Network, *, nodad: bool = True, prefix_route: bool = True
+    ) -> None:
+        """Give a link an address; without ``nodad`` IPv6 looks for duplicates first.
+
+        Without ``prefix_route`` the kernel makes no route to the address's subnet.
+        """
         attributes: dict[str, Any] = {}
+        flags = 0 if prefix_route else _IFA_F_NOPREFIXROUTE
         if network.family == 4 and network.prefix <= _BROADCAST_PREFIX:
             attributes["broadcast"] = str(network.last)
         if network.family == 6 and nodad:
-            attributes["flags"] = _IFA_F_NODAD
+            flags |= _IFA_F_NODAD
+        if flags:
+            attributes["flags"] = flags
         self.rtnl.request(
             f"add address {network} to {link.name}",
             "addr",

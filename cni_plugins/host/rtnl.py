@@ -66,6 +66,8 @@ class Rtnl:
 
         if method == "tc":
             _complete_tbf()
+        elif attributes.get("kind") == "macvlan":
+            _complete_macvlan()
         call: Callable[..., Any] = getattr(self._socket, method)
         for _ in range(_DUMP_ATTEMPTS):
             try:
@@ -79,6 +81,26 @@ class Rtnl:
             if not any(message["header"]["flags"] & _DUMP_INTERRUPTED for message in answer):
                 return answer
         raise kernel_error(what, errno.EAGAIN, "the kernel interrupted the listing again and again")
+
+    def netns_id(self, fd: int) -> int:
+        """The number by which this socket's namespace knows another one; assigned if it has none.
+
+        Args:
+            fd: descriptor of the other namespace.
+
+        Raises:
+            KernelError: as the kernel answered.
+        """
+        try:
+            self.request("number a network namespace", "set_netnsid", fd=fd)
+        except KernelError as e:
+            if e.errno != errno.EEXIST:
+                raise
+        found = self._socket.get_netnsid(fd=fd)
+        number = found["nsid"] if found else -1
+        if number < 0:
+            raise kernel_error("number a network namespace", errno.ENOENT, "it has no number")
+        return int(number)
 
 
 def spare_imports() -> None:
@@ -121,6 +143,24 @@ def _complete_tbf() -> None:
             request.pop("tbf", None)
 
     plugins["tbf"] = Tbf
+
+
+def _complete_macvlan() -> None:
+    """Teach pyroute2 macvlan's queue of broadcasts.
+
+    Source: linux/if_link.h, IFLA_MACVLAN_….
+    """
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415 - as above
+
+    known = ifinfmsg.ifinfo.data_map["macvlan"]
+    name = "IFLA_MACVLAN_BC_QUEUE_LEN"
+    if any(entry[0] == name for entry in known.nla_map):
+        return
+
+    class Macvlan(known):  # type: ignore[misc, valid-type]
+        nla_map = (*known.nla_map, (name, "uint32"), ("IFLA_MACVLAN_BC_QUEUE_LEN_USED", "uint32"))
+
+    ifinfmsg.ifinfo.data_map["macvlan"] = Macvlan
 
 
 def kernel_error(what: str, number: int, said: str) -> KernelError:

@@ -13,6 +13,7 @@ from typing import Any
 from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
 
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
+_IPVLAN_MODES = {0: "l2", 1: "l3", 2: "l3s"}
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 
 
@@ -22,6 +23,18 @@ class Port:
 
     hairpin: bool
     isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What only some kinds of links have; ``mode`` as ip-link(8) writes it.
+
+    ``table`` is a VRF's routing table.
+    """
+
+    mode: str = ""
+    vlan_id: int = -1
+    table: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ class Link:
     alias: str
     vlan_filtering: bool | None
     port: Port | None
+    detail: Detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +113,22 @@ def read_link(message: Any) -> Link:
         alias=message.get("IFLA_IFALIAS") or "",
         vlan_filtering=None if filtering is None else bool(filtering),
         port=_port(slave) if slave else None,
+        detail=_detail(kind, info.get("IFLA_INFO_DATA")) if info else Detail(),
     )
+
+
+def _detail(kind: str | None, data: Any) -> Detail:
+    if not data:
+        return Detail()
+    if kind == "macvlan":
+        return Detail(mode=str(data.get("IFLA_MACVLAN_MODE")))
+    if kind == "ipvlan":
+        return Detail(mode=_IPVLAN_MODES.get(data.get("IFLA_IPVLAN_MODE"), "?"))
+    if kind == "vlan":
+        return Detail(vlan_id=int(data.get("IFLA_VLAN_ID")))
+    if kind == "vrf":
+        return Detail(table=int(data.get("IFLA_VRF_TABLE")))
+    return Detail()
 
 
 def _port(slave: Any) -> Port:

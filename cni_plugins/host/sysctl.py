@@ -69,8 +69,9 @@ def set_dad(ifname: str, *, enabled: bool) -> None:
 
 
 def announce_addresses(ifname: str) -> None:
-    """The kernel sends a gratuitous ARP when the interface comes up."""
+    """The kernel sends gratuitous ARP and unsolicited NA when the interface comes up."""
     _attempt(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+    _attempt(f"net/ipv6/conf/{ifname}/ndisc_notify", "1")
 
 
 def enable_ipv6(ifname: str) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 DIST = Path(__file__).parents[2] / "dist" / "bin"
 PLUGINS = sorted(p.name for p in DIST.iterdir() if p.is_file() and p.name != "cnictl")
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
-SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0"}
+SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0", "vrf": "0.3.1"}
 HIDE_PYTHON = """
 mount --bind /dev/null $(realpath /usr/bin/python3)
 for place in /usr/lib/python3*; do mount -t tmpfs tmpfs $place; done

@@ -1,0 +1,98 @@
+"""Devices of the host that containers are given: finding them, and moving them to and fro.
+
+Source: sysfs(5); ip-link(8), "netns"; Documentation/ABI/testing/sysfs-bus-pci of the Linux kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from cni_plugins.errors import KernelError
+from cni_plugins.host.snapshots import read_link
+
+if TYPE_CHECKING:
+    from cni_plugins.host.links import Links
+    from cni_plugins.host.netns import NetNS
+    from cni_plugins.host.snapshots import Link
+
+PCI = "/sys/bus/pci/devices"
+AUXILIARY = "/sys/bus/auxiliary/devices"
+USER_SPACE_DRIVERS = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
+
+
+def all_links(links: Links) -> tuple[Link, ...]:
+    """Every link of a namespace."""
+    return tuple(map(read_link, links.rtnl.request("list links", "get_links")))
+
+
+def move(links: Links, link: Link, target: NetNS, name: str) -> None:
+    """Put a device into another namespace under another name; it arrives down.
+
+    Raises:
+        KernelError: as the kernel answered, for instance when the name is taken there.
+    """
+    links.rtnl.request(
+        f"move {link.name} to another namespace as {name}",
+        "link",
+        "set",
+        index=link.index,
+        net_ns_fd=target.fileno(),
+        ifname=name,
+    )
+
+
+def rename(links: Links, link: Link, name: str) -> None:
+    """Give a device, which must be down, another name."""
+    links.rtnl.request(
+        f"rename {link.name} to {name}", "link", "set", index=link.index, ifname=name
+    )
+
+
+def set_alias(links: Links, link: Link, alias: str) -> None:
+    """Note something at a device; "" clears it."""
+    links.rtnl.request(f"set alias of {link.name}", "link", "set", index=link.index, ifalias=alias)
+
+
+def network_name(path: str) -> str:
+    """The network interface of a device in sysfs; "" when it has none."""
+    return next(iter(_names(f"{path}/net")), "")
+
+
+def of_pci(address: str) -> str:
+    """The network interface of a PCI device, behind virtio too; "" when it has none."""
+    path = f"{PCI}/{address}"
+    found = network_name(path)
+    if found:
+        return found
+    virtio = [name for name in _names(path) if name.startswith("virtio")]
+    return next(filter(None, (network_name(f"{path}/{name}") for name in virtio)), "")
+
+
+def driver(address: str) -> str:
+    """The driver of a PCI device.
+
+    Raises:
+        KernelError: it has none.
+    """
+    try:
+        return os.path.basename(os.readlink(f"{PCI}/{address}/driver"))
+    except OSError as e:
+        raise KernelError(
+            f"find the driver of PCI device {address}: {e.strerror}",
+            e.errno or 0,
+            errno.errorcode.get(e.errno or 0, ""),
+        ) from e
+
+
+def exists(path: str) -> bool:
+    """Whether sysfs has a path."""
+    return os.path.exists(path)
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []

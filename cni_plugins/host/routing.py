@@ -1,0 +1,183 @@
+"""Routes with all their attributes, to be moved between tables, and rules that choose a table.
+
+Source: ip-route(8), ip-rule(8), rtnetlink(7).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cni_plugins.errors import KernelError
+from cni_plugins.protocol.addresses import Address, Network, parse_address
+
+if TYPE_CHECKING:
+    from cni_plugins.host.links import Links
+    from cni_plugins.host.snapshots import Link
+
+MAIN_TABLE = 254
+SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
+_AF = {4: 2, 6: 10}
+BY_KERNEL = 2
+"""Protocol of the routes that the kernel makes for addresses."""
+_UNICAST, _BOOT = 1, 3
+_GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRoute:
+    """A unicast route as the kernel has it; ``hops`` are further gateways, in its own form."""
+
+    dst: Network
+    table: int = MAIN_TABLE
+    oif: int = 0
+    gw: Address | None = None
+    src: Address | None = None
+    scope: int = SCOPE_UNIVERSE
+    protocol: int = _BOOT
+    priority: int = 0
+    is_onlink: bool = False
+    metrics: dict[str, int] = field(default_factory=dict)
+    hops: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        via = f" via {self.gw}" if self.gw else ""
+        return f"route {self.dst}{via} of table {self.table}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule that sends what comes from a network to a table; ``src`` None for everything."""
+
+    family: int
+    table: int
+    priority: int
+    src: Network | None
+
+
+_ONLINK = 0x4
+
+
+def held(links: Links, family: int, *, table: int = MAIN_TABLE) -> tuple[HeldRoute, ...]:
+    """The unicast routes of a table, whole."""
+    found = links.rtnl.request(
+        f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
+    )
+    return tuple(
+        _read(m, family) for m in found if m["type"] == _UNICAST and not m["flags"] & 0x200
+    )
+
+
+def is_on(route: HeldRoute, link: Link) -> bool:
+    """Whether a route, or one of its hops, leads through a link."""
+    return route.oif == link.index or any(hop["oif"] == link.index for hop in route.hops)
+
+
+def put(links: Links, route: HeldRoute) -> None:
+    """Make a route, in place of another one for the same destination and metric."""
+    links.rtnl.request(f"set {route}", "route", "replace", **_attributes(route))
+
+
+def add(links: Links, route: HeldRoute) -> None:
+    """Make a route that is not there yet."""
+    links.rtnl.request(f"add {route}", "route", "add", **_attributes(route))
+
+
+def discard(links: Links, route: HeldRoute) -> None:
+    """Delete a route; one that is gone is fine."""
+    bare = replace(route, metrics={})
+    try:
+        links.rtnl.request(f"delete {route}", "route", "del", **_attributes(bare))
+    except KernelError as e:
+        if e.errno not in _GONE:
+            raise
+
+
+def rules(links: Links, family: int) -> tuple[Rule, ...]:
+    """The rules of a family, as the kernel orders them."""
+    found = links.rtnl.request("list routing rules", "rule", "dump", family=_AF[family])
+    return tuple(
+        Rule(
+            family=family,
+            table=m.get("FRA_TABLE") or m["table"],
+            priority=m.get("FRA_PRIORITY") or 0,
+            src=Network(parse_address(src), m["src_len"]) if (src := m.get("FRA_SRC")) else None,
+        )
+        for m in found
+    )
+
+
+def add_rule(links: Links, src: Address, table: int) -> None:
+    """What comes from an address is routed by a table; the kernel chooses the priority."""
+    links.rtnl.request(f"add rule from {src} to table {table}", "rule", "add", **_rule(src, table))
+
+
+def discard_rule(links: Links, src: Address, table: int) -> None:
+    """Delete the rule of an address; one that is gone is fine."""
+    try:
+        links.rtnl.request(
+            f"delete rule from {src} to table {table}", "rule", "del", **_rule(src, table)
+        )
+    except KernelError as e:
+        if e.errno not in _GONE:
+            raise
+
+
+def _rule(src: Address, table: int) -> dict[str, Any]:
+    return {
+        "family": _AF[src.family],
+        "src": str(src),
+        "src_len": src.host.prefix,
+        "table": table,
+    }
+
+
+def _read(message: Any, family: int) -> HeldRoute:
+    text = message.get("RTA_DST")
+    address = parse_address(text) if text else Address(family, 0)
+    metrics = message.get("RTA_METRICS")
+    return HeldRoute(
+        dst=Network(address, message["dst_len"]),
+        table=message.get("RTA_TABLE") or message["table"],
+        oif=message.get("RTA_OIF") or 0,
+        gw=parse_address(gw) if (gw := message.get("RTA_GATEWAY")) else None,
+        src=parse_address(src) if (src := message.get("RTA_PREFSRC")) else None,
+        scope=message["scope"],
+        protocol=message["proto"],
+        priority=message.get("RTA_PRIORITY") or 0,
+        is_onlink=bool(message["flags"] & _ONLINK),
+        metrics={
+            name.removeprefix("RTAX_").lower(): value
+            for name, value in (metrics["attrs"] if metrics else ())
+            if isinstance(value, int) and value
+        },
+        hops=tuple(message.get("RTA_MULTIPATH") or ()),
+    )
+
+
+def _attributes(route: HeldRoute) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "gateway": str(route.gw) if route.gw else "",
+        "prefsrc": str(route.src) if route.src else "",
+        "priority": route.priority,
+        "oif": route.oif,
+        "flags": _ONLINK if route.is_onlink else 0,
+        "metrics": dict(route.metrics),
+        "multipath": [_hop(hop) for hop in route.hops],
+    }
+    return {
+        "family": _AF[route.dst.family],
+        "dst": str(route.dst.masked),
+        "table": route.table,
+        "scope": route.scope,
+        "proto": route.protocol,
+        "type": _UNICAST,
+        **{name: value for name, value in given.items() if value},
+    }
+
+
+def _hop(hop: Any) -> dict[str, Any]:
+    gateway = hop.get("RTA_GATEWAY")
+    hops = {"hops": hop["hops"], "oif": hop["oif"], "flags": hop["flags"] & _ONLINK}
+    return {**hops, "gateway": gateway} if gateway else hops

@@ -1,0 +1,1 @@
+"""dummy: a link that drops what is sent."""

@@ -1,0 +1,1 @@
+"""flannel: another plugin, with the subnet that flannel gave to this node."""

@@ -1,0 +1,1 @@
+"""host-device: a device of the host, given to the container."""

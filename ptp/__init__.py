@@ -1,0 +1,1 @@
+"""ptp: a veth pair between host and container, without a bridge."""

@@ -1,0 +1,1 @@
+"""sbr: source based routing: each interface answers through its own gateway."""

@@ -1,0 +1,1 @@
+"""static: addresses written in the configuration."""

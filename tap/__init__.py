@@ -1,0 +1,1 @@
+"""tap: a TAP device, for a virtual machine in the container."""

@@ -1,0 +1,1 @@
+"""vrf: the interface in a virtual routing and forwarding domain."""
