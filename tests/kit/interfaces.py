@@ -45,9 +45,8 @@ INTERFACES = {
     "vlan": Case(plugin="vlan", kind="vlan", own={"master": "parent", "vlanId": 33}),
     "dummy": Case(plugin="dummy", kind="dummy"),
 }
-HERE = ["macvlan", "ptp", "tap"]
-"""Those whose links every kernel has; the kernel tier has the others."""
-ELSEWHERE = [name for name in INTERFACES if name not in HERE]
+EVERYWHERE = {"macvlan", "ptp", "tap"}
+"""Those whose links every kernel has; the others are the kernel tier's."""
 
 
 def prepare(node: Node) -> None:

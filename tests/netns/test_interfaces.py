@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit.confs import chained
-from tests.kit.interfaces import HERE, INTERFACES, Case, prepare
+from tests.kit.interfaces import EVERYWHERE, INTERFACES, Case, prepare
 from tests.kit.state import assert_same, snapshot
 
 if TYPE_CHECKING:
@@ -17,7 +17,13 @@ pytestmark = pytest.mark.netns
 VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 
-@pytest.fixture(params=HERE)
+ALL = [
+    pytest.param(name, marks=[] if name in EVERYWHERE else pytest.mark.kernel)
+    for name in INTERFACES
+]
+
+
+@pytest.fixture(params=ALL)
 def case(request, node: Node) -> Case:
     """A plugin with its configuration; what it stands on is there."""
     prepare(node)
