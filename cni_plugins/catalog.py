@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PLUGINS = {
     "bandwidth": "bandwidth.plugin",
     "bridge": "bridge.plugin",
+    "dhcp": "dhcp_ipam.plugin",
     "dummy": "dummy.plugin",
     "firewall": "firewall.plugin",
     "flannel": "flannel.plugin",

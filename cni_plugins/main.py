@@ -30,6 +30,10 @@ def main(plugin_type: str | None = None) -> int:
         from cnictl.cli import main as operate  # noqa: PLC0415 - plugins never need it
 
         return operate(sys.argv[1:], env, sys.stdout, sys.stderr)
+    if name == "dhcp" and sys.argv[1:2] == ["daemon"]:
+        from dhcp_daemon.cli import main as keep_leases  # noqa: PLC0415 - as above
+
+        return keep_leases(sys.argv[2:], env, sys.stderr)
     plugin = catalog.find(name)
     if plugin is None:
         sys.stderr.write(f"{name}: no plugin of this suite; it has {', '.join(catalog.PLUGINS)}\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PLUGIN_FOLDERS = {module.split(".")[0] for module in catalog.PLUGINS.values()}
-OURS = {"cni_plugins", "cnictl", *PLUGIN_FOLDERS}
+OURS = {"cni_plugins", "cnictl", "dhcp_daemon", *PLUGIN_FOLDERS}
 LONGEST = 400
 EXCEPTIONS_SHARE = 0.05
 NEEDS_ANOTHER_KERNEL = {"bridge-vlan.txt"}
@@ -87,11 +87,19 @@ AMONG_ADAPTERS = {
     "firewalld": {"command"},
     "journal": {"store"},
     "devices": {"links", "netns", "snapshots"},
+    "packets": {"netns", "rtnl"},
     "routing": {"links", "snapshots"},
     "sublinks": {"links", "netns", "snapshots"},
     "tap": {"rtnl"},
 }
 """What adapters may import of each other."""
+
+
+EDGES = {
+    ("cni_plugins.main", "cnictl.cli"),
+    ("cni_plugins.main", "dhcp_daemon.cli"),
+}
+"""Where the one executable leads elsewhere than to a plugin."""
 
 
 def may_import(importer: str, imported: str) -> bool:
@@ -100,7 +108,10 @@ def may_import(importer: str, imported: str) -> bool:
     if imported == "cni_plugins":  # the package itself is a docstring
         return True
     if package != "cni_plugins":
-        return package == "cnictl" or imported.split(".", maxsplit=1)[0] in {"cni_plugins", package}
+        return package in {"cnictl", "dhcp_daemon"} or imported.split(".", maxsplit=1)[0] in {
+            "cni_plugins",
+            package,
+        }
     if importer in BELOW:
         return imported in BELOW[importer]
     if rest.startswith("protocol"):
@@ -109,10 +120,7 @@ def may_import(importer: str, imported: str) -> bool:
         friends = AMONG_ADAPTERS.get(rest.removeprefix("host."), set())
         is_below = imported in BASE or imported.startswith("cni_plugins.protocol")
         return is_below or imported in {f"cni_plugins.host.{friend}" for friend in friends}
-    return imported.split(".", maxsplit=1)[0] == "cni_plugins" or (importer, imported) == (
-        "cni_plugins.main",
-        "cnictl.cli",
-    )
+    return imported.split(".", maxsplit=1)[0] == "cni_plugins" or (importer, imported) in EDGES
 
 
 @pytest.mark.parametrize("path", sources("cni_plugins", *PLUGIN_FOLDERS), ids=module_of)

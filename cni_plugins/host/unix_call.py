@@ -1,0 +1,64 @@
+"""One question to a daemon of the node: a line of JSON there, a line of JSON back.
+
+Source: unix(7).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+from cni_plugins.errors import Busy, KernelError
+
+if TYPE_CHECKING:
+    from cni_plugins.deadline import Deadline
+
+_LARGEST = 1 << 20
+_CHUNK = 1 << 16
+
+
+def call(path: str, question: dict[str, Any], deadline: Deadline) -> Any:
+    """Ask the daemon that listens on a socket.
+
+    Args:
+        path: of the socket.
+        question: what to send.
+        deadline: bounds the wait for the answer.
+
+    Returns:
+        The decoded answer.
+
+    Raises:
+        KernelError: nobody listens there (errno ENOENT or ECONNREFUSED), or it went away (errno
+            0) or its answer is no JSON.
+        Busy: it did not answer in time.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as opened:
+        try:
+            opened.settimeout(max(0.001, deadline.remaining()))
+            opened.connect(path)
+            opened.sendall(json.dumps(question).encode() + b"\n")
+            answer = _read_line(opened, deadline)
+        except TimeoutError:
+            raise Busy(f"wait for the answer of {path}: none in time") from None
+        except OSError as e:
+            raise KernelError(f"{path}: {e.strerror or e}", e.errno or 0) from e
+    try:
+        return json.loads(answer)
+    except ValueError:
+        said = answer[:80].decode("utf-8", "replace").strip()
+        text = f"{path}: whoever listens there answered {said!r}" if said else f"{path}: no answer"
+        raise KernelError(text) from None
+
+
+def _read_line(opened: socket.socket, deadline: Deadline) -> bytes:
+    found = b""
+    while not found.endswith(b"\n") and len(found) < _LARGEST:
+        opened.settimeout(max(0.001, deadline.remaining()))
+        with deadline.waiting():
+            chunk = opened.recv(_CHUNK)
+        if not chunk:
+            break
+        found += chunk
+    return found

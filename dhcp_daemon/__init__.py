@@ -1,0 +1,1 @@
+"""The daemon behind the dhcp plugin: acquires, keeps, renews and releases leases."""
