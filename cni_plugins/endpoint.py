@@ -104,9 +104,10 @@ def attach(ctx: Context, conf: EndpointConf, inside: Link, given: Result | None 
 def delete(ctx: Context, conf: NetConf) -> None:
     """DEL: the container's link and its lease; repeatable, needs no namespace."""
     with Cleanup() as cleanup:
-        cleanup.attempt("link", discard, ctx)
+        # the lease first: a DHCP server is told through the link
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
+        cleanup.attempt("link", discard, ctx)
 
 
 def status(ctx: Context, conf: NetConf) -> None:
@@ -211,7 +212,9 @@ def address_problems(ctx: Context, result: Result, ours: Interface, inside: Link
 
 
 def _is_route(wanted: Route, found: KernelRoute) -> bool:
-    return found.dst == wanted.dst.masked and wanted.gw in {None, found.gw}
+    # dhcp writes 0.0.0.0 for "on the link", as the reference suite does
+    gw = wanted.gw if wanted.gw and wanted.gw.value else None
+    return found.dst == wanted.dst.masked and gw in {None, found.gw}
 
 
 def problems(ctx: Context, result: Result | None, kind: str) -> tuple[list[str], Link | None]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.errors import Busy
 from cni_plugins.host.packets import EVERYBODY
+from dhcp_ipam import leases
 from dhcp_ipam import message as dhcp
-from dhcp_ipam.leases import client_id
 from dhcp_ipam.message import Message
 from dhcp_ipam.terms import is_usable_offer
 
@@ -50,10 +50,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An ACK or NAK, and the station it came from."""
+    """A server's message, the station it came from, and when it was asked for.
+
+    A lease begins with the question (RFC 2131 section 4.4.1); ``asked`` is on the leases' clock.
+    """
 
     message: Message
     station: bytes
+    asked: float
 
     @property
     def is_granted(self) -> bool:
@@ -77,11 +81,12 @@ class Exchange:
         self._mac = mac
         self._timing = timing
         self._xid = random.getrandbits(32)
+        self._asked = leases.now()
         self._common = {
             dhcp.PARAMETERS: bytes(wish.parameters),
             dhcp.LONGEST: _LARGEST_MESSAGE.to_bytes(2, "big"),
             **wish.options,
-            dhcp.CLIENT_ID: client_id(wish),
+            dhcp.CLIENT_ID: leases.client_id(wish),
         }
 
     async def acquire(self, limit_s: float, preferred: Address | None = None) -> Answer:
@@ -179,6 +184,7 @@ class Exchange:
         ciaddr: Address = dhcp.ANY,
         wants_broadcast: bool = False,
     ) -> Message:
+        self._asked = leases.now()
         return Message(
             type=kind,
             xid=self._xid,
@@ -206,7 +212,7 @@ class Exchange:
             except ValueError:
                 continue
             if (message.xid, message.mac) == (self._xid, self._mac) and accept(message):
-                return Answer(message, station)
+                return Answer(message, station, self._asked)
 
 
 def _answers(message: Message, address: Address) -> bool:

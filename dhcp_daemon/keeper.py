@@ -246,7 +246,7 @@ class Keeper:
             link_index=index,
             mac=mac,
             server_mac=answer.station,
-            began=leases.now(),
+            began=answer.asked,
         )
 
     # --- keeping -------------------------------------------------------------------------------
@@ -262,8 +262,6 @@ class Keeper:
         try:
             await held.renewal.run()
         except (NetnsError, KernelError) as e:
-            if not leases.is_gone(e):
-                self._log(f"{held.lease.wish}: {e.msg}")
             self._forget(held, e.msg)
         except StateError as e:
             self._log(f"{held.lease.wish}: {e.msg}")

@@ -59,7 +59,7 @@ class Renewal:
             NetnsError, KernelError: the pod or its link is gone.
             StateError: the end of the lease cannot be written down.
         """
-        self.lease.open_link(self._prefix).close()
+        self._refuse_gone()
         while await self._extend():
             pass
 
@@ -70,13 +70,14 @@ class Renewal:
             NetnsError, KernelError: the pod or its link is gone.
         """
         lease = self.lease
-        until = max(lease.ends_at, leases.now() + LATE_S)
+        is_late = leases.now() >= lease.ends_at
+        until = leases.now() + LATE_S if is_late else lease.ends_at
         renew_at = lease.renew_at - random.uniform(0, _FUZZ) * lease.terms.renew_s  # noqa: S311
         await _sleep_until(renew_at)
         is_refused = False
         while leases.now() < until:
             began = leases.now()
-            answer = await self._ask(lease, is_refused=is_refused)
+            answer = await self._try(lease, is_refused=is_refused)
             if answer is not None and answer.is_granted:
                 self._renewed(answer)
                 return True
@@ -85,9 +86,28 @@ class Renewal:
                 is_refused = True
             limit = lease.rebind_at if began < lease.rebind_at else until
             pause_s = max(_SHORTEST_WAIT_S, (limit - began) / 2)
-            await _sleep_until(min(began + min(pause_s, self._timing.resend_max_s), until))
+            await _sleep_until(min(began + min(pause_s, self._timing.resend_max_s), limit))
         self._expire()
         return False
+
+    def _refuse_gone(self) -> None:
+        try:
+            self.lease.open_link(self._prefix).close()
+        except (NetnsError, KernelError) as e:
+            self._complain(e)
+
+    def _complain(self, fault: NetnsError | KernelError) -> None:
+        """A link that is not there ends the lease; anything else may pass."""
+        if leases.is_gone(fault):
+            raise fault
+        self._log(f"{self.lease.wish}: {fault.msg}")
+
+    async def _try(self, lease: Lease, *, is_refused: bool) -> Answer | None:
+        try:
+            return await self._ask(lease, is_refused=is_refused)
+        except (NetnsError, KernelError) as e:
+            self._complain(e)
+            return None
 
     async def _ask(self, lease: Lease, *, is_refused: bool) -> Answer | None:
         """One try to go on with a lease."""
@@ -143,7 +163,7 @@ class Renewal:
             routes=old.terms.routes,
             dns=old.terms.dns,
         )
-        self.lease = replace(old, terms=granted, server_mac=answer.station, began=leases.now())
+        self.lease = replace(old, terms=granted, server_mac=answer.station, began=answer.asked)
         try:
             self._files.write(self.lease)
         except StateError as e:

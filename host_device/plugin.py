@@ -101,12 +101,12 @@ def delete(ctx: Context, conf: HostDeviceConf) -> None:
     """Give the device back; needs neither its configuration nor the namespace; repeatable."""
     noted = dict(ctx.record.plan) if ctx.record is not None else {}
     with Cleanup() as cleanup:
+        if conf.ipam.type:
+            cleanup.attempt("lease", ctx.ipam.delete)
         if not noted.get("userspace"):
             if not noted.get("name") and conf.device:
                 noted = {"name": conf.device}
             cleanup.attempt("device", give_back, ctx, noted)
-        if conf.ipam.type:
-            cleanup.attempt("lease", ctx.ipam.delete)
 
 
 def give_back(ctx: Context, noted: dict[str, object]) -> None:

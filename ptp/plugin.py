@@ -110,9 +110,9 @@ def delete(ctx: Context, conf: PtpConf) -> None:
     addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
     backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
-        cleanup.attempt("link", discard_link, ctx)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
+        cleanup.attempt("link", discard_link, ctx)
         if backends:
             cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -289,6 +291,21 @@ FLANNEL_IPMASQ=true
 """
 
 
+def answering(tmp_path: Path) -> str:
+    """The socket of a daemon that answers one question."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tmp_path}/sock")
+    listener.listen()
+
+    def answer() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b'{"leases": 0}\n')
+
+    threading.Thread(target=answer, daemon=True).start()
+    return f"{tmp_path}/sock"
+
+
 @pytest.mark.parametrize("plugin", catalog.PLUGINS)
 def test_status_never_loads_pyroute2(tmp_path, plugin):
     """It is polled every few seconds."""
@@ -301,6 +318,8 @@ def test_status_never_loads_pyroute2(tmp_path, plugin):
         "vlan": {"master": "eth0"},
         "vrf": {"vrfname": "blue"},
     }
+    if plugin == "dhcp":
+        required["dhcp"] = {"ipam": {"daemonSocketPath": answering(tmp_path)}}
     conf = {"cniVersion": "1.1.0", "name": "net", "type": plugin, **required.get(plugin, {})}
     delegate = tmp_path / "loopback"
     delegate.write_text("#!/bin/sh\n")

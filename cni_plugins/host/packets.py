@@ -53,6 +53,8 @@ class PacketSocket:
             _attach_filter(opened, port)
             opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             opened.bind((ifname, _ETH_P_IP))
+            # a link that is down leaves an error behind for the first packet; it may come up
+            opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError as e:
             opened.close()
             if e.errno == errno.ENODEV:
