@@ -113,7 +113,8 @@ class Renewal:
         """One try to go on with a lease."""
         now = leases.now()
         limit = lease.rebind_at if now < lease.rebind_at else lease.ends_at
-        wait_s = min(self._timing.timeout_s, max(_SHORTEST_WAIT_S, (limit - now) / 2))
+        left_s = limit - now if now < limit else _SHORTEST_WAIT_S
+        wait_s = min(self._timing.timeout_s, max(_SHORTEST_WAIT_S, left_s / 2), left_s)
         address = lease.terms.address.address
         with lease.open_link(self._prefix) as link:
             exchange = Exchange(link, lease.wish, lease.mac, self._timing)
