@@ -121,7 +121,7 @@ class Keeper:
         if lease.expired:
             raise CniError(
                 999,
-                f"the lease of {lease.terms.address} expired",
+                f"the lease of {lease.terms.address.address} expired",
                 f"no server renewed it, so {wish.ifname} was set down (RFC 2131, 4.4.5); "
                 "delete and add the container again",
             )
