@@ -49,9 +49,20 @@ EVERYWHERE = {"macvlan", "ptp", "tap"}
 """Those whose links every kernel has; the others are the kernel tier's."""
 
 
+def space_out(node: Node) -> None:
+    """Keep links from having the index of their other end, as no real node's have.
+
+    The kernel tells such ones apart from links that stand on another by the numbers, and takes up
+    to a second to call those operational (linkwatch_urgent_event of net/core/link_watch.c).
+    """
+    for name in ("spare1", "spare2"):
+        node.sh("ip", "link", "add", name, "type", "bridge")
+
+
 def prepare(node: Node) -> None:
     """A parent link with something outside at its other end."""
     node.pod("outside")
+    space_out(node)
     script = f"""
     sysctl -qw net.ipv6.conf.default.accept_dad=0
     ip -n outside link set lo up

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit.confs import chained
+from tests.kit.dhcp import wait_for
 from tests.kit.interfaces import EVERYWHERE, INTERFACES, Case, prepare
 from tests.kit.state import assert_same, snapshot
 
@@ -30,6 +31,9 @@ def case(request, node: Node) -> Case:
     return INTERFACES[request.param]
 
 
+@pytest.mark.statement(
+    "MV-02", "MV-05", "IV-01", "IV-02", "VL-03", "DU-01", "DU-03", "PT-06", "PT-08"
+)
 def test_add_check_del(node: Node, pod: Pod, case: Case):
     before = snapshot(node, pod)
     result = node.cni(case.plugin, "ADD", case.conf(), netns=pod).result
@@ -51,6 +55,7 @@ def test_add_check_del(node: Node, pod: Pod, case: Case):
         assert_same(before, snapshot(node, pod))
 
 
+@pytest.mark.statement("PT-07", "MV-05", "VL-03", "DU-03")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version(node: Node, pod: Pod, case: Case, version: str):
     conf = case.conf(cniVersion=version)
@@ -64,6 +69,7 @@ def test_every_version(node: Node, pod: Pod, case: Case, version: str):
     node.cni(case.plugin, "DEL", conf, netns=pod).ok()
 
 
+@pytest.mark.statement("IV-06")
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
 def test_the_oldest_versions(node: Node, pod: Pod, case: Case, version: str):
     conf = case.conf(cniVersion=version, ipam=case.ipam4)
@@ -86,6 +92,59 @@ def test_del_without_the_namespace(node: Node, pod: Pod, case: Case, how: str):
     assert not [n for n in node.links() if n.startswith("veth") and n not in {"parent", "far"}]
 
 
+@pytest.mark.parametrize("dns", [None, {"nameservers": ["9.9.9.9"]}])
+def test_dns_is_the_configuration_s_else_the_ipam_plugin_s(
+    node: Node, pod: Pod, case: Case, dns: dict[str, Any] | None
+):
+    own = {"nameservers": ["10.9.0.53"], "search": ["example.org"]}
+    ipam = {"type": "static", "addresses": [{"address": "10.9.0.77/24", "gateway": "10.9.0.1"}]}
+    conf = case.conf(ipam=ipam | {"dns": own}, dns=dns)
+    assert node.cni(case.plugin, "ADD", conf, netns=pod).result["dns"] == (dns or own)
+
+
+def test_announcements_heal_a_neighbour_s_stale_entry(node: Node, pod: Pod, case: Case):
+    """An address that another MAC had before: gratuitous ARP, unsolicited neighbour advertisement."""
+    if case.plugin not in {"macvlan", "vlan"}:
+        return  # nobody else is on that link, or all have the same MAC address
+    far = "far"
+    if case.plugin == "vlan":
+        node.sh(
+            "ip",
+            "-n",
+            "outside",
+            "link",
+            "add",
+            "far.33",
+            "link",
+            "far",
+            "type",
+            "vlan",
+            "id",
+            "33",
+        )
+        node.sh("ip", "-n", "outside", "link", "set", "far.33", "up")
+        far = "far.33"
+    addresses = ("10.9.0.77", "fd00:9::77")
+    for address in addresses:
+        node.sh(
+            *("ip", "-n", "outside", "neigh", "replace", address, "dev", far),
+            *("lladdr", "02:00:00:00:00:99", "nud", "stale"),
+        )
+    ipam = {
+        "type": "static",
+        "addresses": [{"address": "10.9.0.77/24"}, {"address": "fd00:9::77/64"}],
+    }
+    node.cni(case.plugin, "ADD", case.conf(ipam=ipam), netns=pod).ok()
+    mac = pod.link()["address"]
+
+    def known() -> set[str]:
+        found = node.ip("-n", "outside", "neigh", "show", "dev", far)
+        return {n.get("lladdr", "") for n in found if n["dst"] in addresses}
+
+    wait_for("announcements", lambda: known() == {mac}, 5.0)
+
+
+@pytest.mark.statement("PT-12", "MV-03", "IV-04")
 def test_del_of_what_was_never_added(node: Node, pod: Pod, case: Case):
     node.cni(case.plugin, "DEL", case.conf(), netns=pod).ok()
 
@@ -132,6 +191,7 @@ def test_gc_takes_what_is_not_valid(node: Node, pod: Pod, case: Case):
     assert_same(before, snapshot(node, pod))
 
 
+@pytest.mark.statement("PT-13", "MV-09", "VL-06", "DU-05", "TA-03")
 def test_status(node: Node, case: Case):
     node.cni(case.plugin, "STATUS", case.conf(), container_id="", ifname="").ok()
     broken = case.conf(ipam={"type": "host-local"})
