@@ -91,6 +91,7 @@ def move_in(ctx: Context, device: Link) -> None:
         "mac": device.mac,
         "mtu": device.mtu,
         "up": device.is_up,
+        "alias": device.alias,
     }
     ctx.undo.push(f"device {device.name}", give_back, ctx, dict(ctx.plan))
     devices.set_alias(ctx.host, device, device.name)
@@ -114,7 +115,7 @@ def give_back(ctx: Context, noted: dict[str, object]) -> None:
 
     Args:
         ctx: the call.
-        noted: ``name``, ``mac``, ``mtu``, ``up`` at ADD, as far as they are known.
+        noted: ``name``, ``mac``, ``mtu``, ``up``, ``alias`` at ADD, as far as they are known.
 
     Raises:
         KernelError: the host has another device of that name; nothing was changed.
@@ -150,9 +151,9 @@ def refuse_taken_name(ctx: Context, name: str) -> None:
 
 
 def restore(ctx: Context, link: Link, noted: dict[str, object]) -> None:
-    """MAC address, MTU and state as they were at ADD."""
+    """Alias, MAC address, MTU and state as they were at ADD."""
     mac, mtu = str(noted.get("mac") or ""), int(str(noted.get("mtu") or 0))
-    devices.set_alias(ctx.host, link, "")
+    devices.set_alias(ctx.host, link, str(noted.get("alias") or ""))
     ctx.host.set(
         link,
         mac=mac if mac != link.mac else "",

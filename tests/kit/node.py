@@ -118,6 +118,11 @@ class Node:
         for plugin_type in catalog.PLUGINS:
             self.install(self.ours, plugin_type, f"# {dispatch_mark()}\n")
 
+    @property
+    def holder_pid(self) -> int:
+        """A process that stands in the host's namespaces."""
+        return self._holder.pid
+
     @staticmethod
     def install(directory: str, name: str, content: str) -> None:
         """Put an executable script into a directory."""
