@@ -26,7 +26,6 @@ PLUGIN_FOLDERS = {module.split(".")[0] for module in catalog.PLUGINS.values()}
 OURS = {"cni_plugins", "cnictl", "dhcp_daemon", *PLUGIN_FOLDERS}
 LONGEST = 400
 EXCEPTIONS_SHARE = 0.05
-NEEDS_ANOTHER_KERNEL = {"bridge-vlan.txt"}
 
 
 def sources(*folders: str) -> list[Path]:
@@ -481,7 +480,7 @@ def test_no_statement_is_listed_twice():
     assert sorted({id_ for id_ in everything if everything.count(id_) > 1}) == []
 
 
-@pytest.mark.parametrize("name", sorted(set(statement_files()) - NEEDS_ANOTHER_KERNEL))
+@pytest.mark.parametrize("name", statement_files())
 def test_every_statement_is_the_marker_of_a_test(name):
     assert sorted(set(listed(name)) - marked()) == []
 

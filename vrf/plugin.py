@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cni_plugins import endpoint
+from cni_plugins import chain, endpoint
 from cni_plugins.errors import KernelError
 from cni_plugins.host import routing, sublinks
 from cni_plugins.locks import tool_lock
@@ -55,8 +55,7 @@ def ensure_vrf(ctx: Context, conf: VrfConf) -> Link:
     """
     found = ctx.container.find(conf.vrf_name)
     if found is None:
-        taken = {link.detail.table for link in ctx.container.of_kind(KIND)}
-        table = conf.table or free_table(taken)
+        table = conf.table or free_table(ctx)
         found = sublinks.add(ctx.container, conf.vrf_name, KIND, vrf_table=table)
         ctx.undo.push(f"VRF {found.name}", discard_if_unused, ctx, found)
     elif found.kind != KIND:
@@ -70,10 +69,16 @@ def ensure_vrf(ctx: Context, conf: VrfConf) -> Link:
     return found
 
 
-def free_table(taken: set[int]) -> int:
-    """The lowest table, from 1 on, that neither another VRF nor the kernel's own rules use."""
-    unusable = taken | RESERVED_TABLES
-    return next(table for table in range(1, len(unusable) + 2) if table not in unusable)
+def free_table(ctx: Context) -> int:
+    """The lowest table, from 1 on, of which no VRF, no rule and no route knows."""
+    taken = {link.detail.table for link in ctx.container.of_kind(KIND)} | RESERVED_TABLES
+    taken |= {rule.table for family in FAMILIES for rule in routing.rules(ctx.container, family)}
+    tables = (table for table in range(1, 2**32) if table not in taken)
+    return next(
+        table
+        for table in tables
+        if not any(routing.held(ctx.container, family, table=table) for family in FAMILIES)
+    )
 
 
 def enslave(ctx: Context, inside: Link, vrf: Link) -> None:
@@ -153,6 +158,10 @@ def check(ctx: Context, conf: VrfConf) -> None:
         found.append(f"{vrf.name} is down")
     if inside is None or inside.master != vrf.index:
         found.append(f"failed to find {ctx.ifname} associated to vrf {vrf.name}")
+    if inside is not None:
+        present = {entry.network for entry in ctx.container.addresses(inside)}
+        mine = chain.container_networks(conf.chained, ctx.ifname)
+        found += [f"{ctx.ifname} has no address {n}" for n in mine if n not in present]
     endpoint.refuse("check vrf", found)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import KernelError
+from cni_plugins.host.snapshots import gateway
 from cni_plugins.protocol.addresses import Address, Network, parse_address
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _read(message: Any, family: int) -> HeldRoute:
         dst=Network(address, message["dst_len"]),
         table=message.get("RTA_TABLE") or message["table"],
         oif=message.get("RTA_OIF") or 0,
-        gw=parse_address(gw) if (gw := message.get("RTA_GATEWAY")) else None,
+        gw=gateway(message),
         src=parse_address(src) if (src := message.get("RTA_PREFSRC")) else None,
         scope=message["scope"],
         protocol=message["proto"],
@@ -178,6 +179,6 @@ def _attributes(route: HeldRoute) -> dict[str, Any]:
 
 
 def _hop(hop: Any) -> dict[str, Any]:
-    gateway = hop.get("RTA_GATEWAY")
+    via = gateway(hop)
     hops = {"hops": hop["hops"], "oif": hop["oif"], "flags": hop["flags"] & _ONLINK}
-    return {**hops, "gateway": gateway} if gateway else hops
+    return {**hops, "gateway": str(via)} if via else hops

@@ -15,6 +15,7 @@ from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
 _IPVLAN_MODES = {0: "l2", 1: "l3", 2: "l3s"}
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
+_ATTRIBUTE_HEADER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,18 @@ def read_address(message: Any) -> LinkAddress:
     )
 
 
+def gateway(hop: Any) -> Address | None:
+    """The gateway of a route or of one of its next hops.
+
+    pyroute2 0.9.7 leaves those of hops undecoded at times: an attribute's header and the address.
+    """
+    found = hop.get("RTA_GATEWAY")
+    if isinstance(found, bytes):
+        packed = found[_ATTRIBUTE_HEADER:]
+        return Address(4 if len(packed) == 4 else 6, int.from_bytes(packed))
+    return parse_address(found) if found else None
+
+
 def read_routes(message: Any, family: int) -> list[KernelRoute]:
     """The routes of an RTM_NEWROUTE message, one for each next hop."""
     text = message.get("RTA_DST")
@@ -160,7 +173,7 @@ def read_routes(message: Any, family: int) -> list[KernelRoute]:
     return [
         KernelRoute(
             dst=Network(address, message["dst_len"]),
-            gw=parse_address(gw) if (gw := hop.get("RTA_GATEWAY")) else None,
+            gw=gateway(hop),
             oif=(hop.get("RTA_OIF") if hop is message else hop["oif"]) or 0,
             table=message.get("RTA_TABLE") or message["table"],
             priority=message.get("RTA_PRIORITY") or 0,

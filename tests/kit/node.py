@@ -92,7 +92,7 @@ class Pod:
         """Whether an address answers within a second."""
         return self.sh("ping", "-c1", "-W1", "-n", address, check=False).returncode == 0
 
-    def link(self, name: str = "eth0") -> dict[str, Any] | None:
+    def link(self, name: str = "eth0") -> Any:
         """A link as ``ip -d -j link`` shows it."""
         return next((link for link in self.ip("-d", "link") if link["ifname"] == name), None)
 
@@ -169,7 +169,7 @@ class Node:
         done = self.sh("ip", *where, "-j", *args)
         return json.loads(done.stdout or "[]")
 
-    def link(self, name: str) -> dict[str, Any] | None:
+    def link(self, name: str) -> Any:
         """A link as ``ip -d -j link`` shows it."""
         return next((link for link in self.ip("-d", "link") if link["ifname"] == name), None)
 

@@ -39,8 +39,14 @@ def snapshot(node: Node, *pods: Pod, shared_links: tuple[str, ...] = ("br0",)) -
             if not path.startswith(SHARED_FILES)
         ],
         "pods": {pod.name: _links(pod.ip("addr"), ()) for pod in pods},
-        "pod routes": {pod.name: [pod.ip("-4", "route"), pod.ip("-6", "route")] for pod in pods},
+        "pod routes": {pod.name: [_routes(pod, "-4"), _routes(pod, "-6")] for pod in pods},
     }
+
+
+def _routes(pod: Pod, family: str) -> list[dict[str, Any]]:
+    """In an order of their own: the kernel's is that of their coming."""
+    found = pod.ip(family, "route")
+    return sorted(found, key=lambda route: json.dumps(route, sort_keys=True))
 
 
 def assert_same(before: dict[str, Any], after: dict[str, Any], said: str = "") -> None:

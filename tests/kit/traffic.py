@@ -66,16 +66,18 @@ def serve(node: Node, pod: Pod | None, family: int, protocol: str, port: int, sa
 _SERVER = """
 import socket, sys
 family = socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET
-kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[2]]
-s = socket.socket(family, kind)
+kind = socket.SOCK_DGRAM if sys.argv[2] == "udp" else socket.SOCK_STREAM
+s = socket.socket(family, kind, socket.IPPROTO_SCTP if sys.argv[2] == "sctp" else 0)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind(("::" if sys.argv[1] == "6" else "0.0.0.0", int(sys.argv[3])))
-if sys.argv[2] == "tcp":
+if sys.argv[2] != "udp":
     s.listen()
 print("ready")
 while True:
-    if sys.argv[2] == "tcp":
+    if sys.argv[2] != "udp":
         c, peer = s.accept()
+        if sys.argv[2] == "sctp":
+            c.recv(100)
         c.sendall(f"{sys.argv[4]} {peer[0]}".encode())
         c.close()
     else:
@@ -85,8 +87,8 @@ while True:
 _CLIENT = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[2]]
-s = socket.socket(family, kind)
+kind = socket.SOCK_DGRAM if sys.argv[2] == "udp" else socket.SOCK_STREAM
+s = socket.socket(family, kind, socket.IPPROTO_SCTP if sys.argv[2] == "sctp" else 0)
 s.settimeout(float(sys.argv[4]))
 if len(sys.argv) > 5:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

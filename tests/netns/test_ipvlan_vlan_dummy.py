@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,7 +38,7 @@ def tag_outside(node: Node) -> None:
 def test_pods_reach_each_other_and_the_outside(node: Node, plugin):
     """VLAN links of one parent and one id cannot be two in a kernel: each pod has its own parent."""
     prepare(node)
-    over = [{}, {}]
+    over: list[dict[str, str]] = [{}, {}]
     if plugin == "vlan":
         tag_outside(node)
         node.sh(
@@ -85,7 +85,7 @@ def test_ipvlan_modes(node: Node, pod: Pod, mode):
 @pytest.mark.statement("IV-03")
 def test_ipvlan_behind_another_plugin(node: Node, pod: Pod):
     prepare(node)
-    previous = {
+    previous: dict[str, Any] = {
         "cniVersion": "1.0.0",
         "interfaces": [{"name": "parent", "mac": "02:00:00:00:00:01"}],
         "ips": [{"version": "4", "address": "10.1.2.2/24", "interface": 0}],

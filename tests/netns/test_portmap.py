@@ -179,6 +179,23 @@ def test_sctp_by_its_rules(host, backend):
     assert rules(host.node) == []
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("family", [4, 6])
+def test_sctp_packets(host, family):
+    """A guest has no NAT for nftables, and this kernel no SCTP."""
+    pod = host.pod("pod1")
+    host.serve(pod, family, "sctp", 80, "pod1")
+    conf = host.conf("pod1", [mapping(8080, 80, "sctp")], backend="iptables")
+    address = HOST4 if family == 4 else HOST6
+    host.call("ADD", pod, conf).ok()
+    outside = OUTSIDE4 if family == 4 else OUTSIDE6
+    assert host.ask(host.outside, address, "sctp", 8080, timeout_s=5.0) == f"pod1 {outside}"
+    assert host.ask(host.outside, address, "tcp", 8080).startswith("!")
+    host.call("CHECK", pod, conf).ok()
+    host.call("DEL", pod, conf).ok()
+    assert host.ask(host.outside, address, "sctp", 8080).startswith("!")
+
+
 # --- who has a port -----------------------------------------------------------------------------
 
 OVERLAPS = [
