@@ -29,7 +29,8 @@ class Delegate:
     def __init__(self, ctx: Context, plugin_type: str) -> None:
         self._ctx = ctx
         self._type = plugin_type
-        self._refused = False
+        self._has_something = True
+        """Whether a DEL is due when the caller's ADD fails."""
 
     def add(self) -> Result:
         """ADD; what it made is undone when the caller's ADD fails later, or when it fails itself.
@@ -43,7 +44,7 @@ class Delegate:
         try:
             return self._add(path)
         except DelegateError as e:
-            self._refused = e.already_allocated
+            self._has_something = self._has_something and not e.already_allocated
             raise
 
     def _add(self, path: str) -> Result:
@@ -56,12 +57,14 @@ class Delegate:
                 raise DelegateError(self._type, e, already_allocated=refused) from e
             return invoke.parse_result(stdout, self._ctx.cni_version)
         nested = self._ctx.nested(plugin.type, "ADD")
+        self._has_something = False  # ours roll back themselves
         try:
             dispatch.gate(plugin, "ADD", nested.cni_version)
             result, _ = verbs.add(plugin.load(), nested)
         except CniError as e:
             refused = isinstance(e, AlreadyAttached)
             raise DelegateError(self._type, e, already_allocated=refused) from e
+        self._has_something = True
         return result
 
     def delete(self) -> None:
@@ -81,7 +84,7 @@ class Delegate:
         self._run("GC")
 
     def _undo_add(self) -> None:
-        if not self._refused:
+        if self._has_something:
             self.delete()
 
     def _run(self, command: str) -> None:

@@ -9,14 +9,14 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
 from cni_plugins.host import routing
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
 from cni_plugins.plugin import Verbs
-from cni_plugins.protocol.addresses import Address, Network, parse_network
+from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 from cni_plugins.undo import Cleanup
 from sbr.conf import SbrConf, Source, parse, parse_cleanup
 
@@ -44,6 +44,7 @@ def add(ctx: Context, conf: SbrConf) -> Result:
             held = routes_of(ctx, inside)
             tables = allot(ctx, conf.sources)
             ctx.plan["tables"] = tables
+            ctx.plan["defaults"] = [describe(route) for route in held if is_plain_default(route)]
             for source, table in zip(conf.sources, tables, strict=True):
                 fill(ctx, inside, source, table, held)
             clear_main(ctx, inside, conf, held)
@@ -111,8 +112,8 @@ def concerns(route: HeldRoute, mine: Network) -> bool:
 
 def add_rule(ctx: Context, address: Address, table: int) -> None:
     """A rule that an ADD which fails later takes back."""
-    routing.add_rule(ctx.container, address, table)
-    ctx.undo.push(f"rule of {address}", routing.discard_rule, ctx.container, address, table)
+    rule = routing.add_rule(ctx.container, address, table)
+    ctx.undo.push(str(rule), routing.discard_rule, ctx.container, rule)
 
 
 def clear_main(ctx: Context, inside: Link, conf: SbrConf, held: list[HeldRoute]) -> None:
@@ -123,14 +124,19 @@ def clear_main(ctx: Context, inside: Link, conf: SbrConf, held: list[HeldRoute])
     if not conf.add_source_hints:
         return
     for source in conf.sources:
-        hint = HeldRoute(
-            dst=source.network,
-            oif=inside.index,
-            src=source.network.address,
-            scope=routing.SCOPE_LINK if source.network.family == 4 else routing.SCOPE_UNIVERSE,
-        )
+        hint = hint_of(source, inside)
         routing.put(ctx.container, hint)
         ctx.undo.push(str(hint), routing.discard, ctx.container, hint)
+
+
+def hint_of(source: Source, inside: Link) -> HeldRoute:
+    """The main table's route to the subnet of an address, with that address as the source."""
+    return HeldRoute(
+        dst=source.network,
+        oif=inside.index,
+        src=source.network.address,
+        scope=routing.SCOPE_LINK if source.network.family == 4 else routing.SCOPE_UNIVERSE,
+    )
 
 
 def delete(ctx: Context, conf: SbrConf) -> None:
@@ -146,30 +152,66 @@ def delete(ctx: Context, conf: SbrConf) -> None:
         if inside is not None:
             addresses |= {e.network.address for e in ctx.container.addresses(inside)}
         own = [
-            (rule.src.address, rule.table)
+            rule
             for family in FAMILIES
             for rule in routing.rules(ctx.container, family)
             if rule.src is not None
             and rule.src.address in addresses
             and rule.src == rule.src.address.host
         ]
-        for address, table in own:
-            cleanup.attempt(
-                f"rule of {address}", routing.discard_rule, ctx.container, address, table
-            )
+        for rule in own:
+            cleanup.attempt(str(rule), routing.discard_rule, ctx.container, rule)
         if inside is not None and not conf.table:
-            tables = {table for _, table in own if table not in {0, 253, 254, 255}}
-            tables |= set(ctx.record.plan.get("tables", ()) if ctx.record else ())
+            tables = {rule.table for rule in own if rule.table not in {0, 253, 254, 255}}
+            plan = ctx.record.plan if ctx.record is not None else {}
+            tables |= set(plan.get("tables", ()))
+            for hint in (hint_of(s, inside) for s in conf.sources if conf.add_source_hints):
+                cleanup.attempt(f"hint {hint}", routing.discard, ctx.container, hint)
             for table in sorted(tables):
                 cleanup.attempt(f"table {table}", empty, ctx, inside, table)
+            for noted in plan.get("defaults", ()):
+                cleanup.attempt("default route", put_default, ctx, inside, noted)
 
 
 def empty(ctx: Context, inside: Link, table: int) -> None:
-    """Move a table's routes back to the main table; its default route was ours, or is a copy."""
+    """Move a table's routes back to the main table, but for default routes: one of them is ours."""
     for route in routes_of(ctx, inside, table):
         routing.discard(ctx.container, route)
         if not route.dst.is_default:
             routing.put(ctx.container, replace(route, table=routing.MAIN_TABLE))
+
+
+def is_plain_default(route: HeldRoute) -> bool:
+    """A default route that the journal can hold: in its table it stands beside the one we made."""
+    return route.dst.is_default and not route.hops
+
+
+def describe(route: HeldRoute) -> dict[str, object]:
+    """A default route for the journal."""
+    return {
+        "family": route.dst.family,
+        "gw": str(route.gw) if route.gw else "",
+        "src": str(route.src) if route.src else "",
+        "priority": route.priority,
+        "protocol": route.protocol,
+        "scope": route.scope,
+        "onlink": route.is_onlink,
+    }
+
+
+def put_default(ctx: Context, inside: Link, noted: dict[str, Any]) -> None:
+    """Give the main table a default route of the journal back."""
+    route = HeldRoute(
+        dst=Network(Address(noted["family"], 0), 0),
+        oif=inside.index,
+        gw=parse_address(noted["gw"]) if noted["gw"] else None,
+        src=parse_address(noted["src"]) if noted["src"] else None,
+        priority=noted["priority"],
+        protocol=noted["protocol"],
+        scope=noted["scope"],
+        is_onlink=noted["onlink"],
+    )
+    routing.put(ctx.container, route)
 
 
 def check(ctx: Context, conf: SbrConf) -> None:

@@ -56,6 +56,9 @@ class Rule:
     priority: int
     src: Network | None
 
+    def __str__(self) -> str:
+        return f"rule from {self.src} to table {self.table}"
+
 
 _ONLINK = 0x4
 
@@ -109,28 +112,35 @@ def rules(links: Links, family: int) -> tuple[Rule, ...]:
     )
 
 
-def add_rule(links: Links, src: Address, table: int) -> None:
-    """What comes from an address is routed by a table; the kernel chooses the priority."""
-    links.rtnl.request(f"add rule from {src} to table {table}", "rule", "add", **_rule(src, table))
+def add_rule(links: Links, src: Address, table: int) -> Rule:
+    """What comes from an address is routed by a table.
+
+    The rule stands where the kernel would put one without a priority, before all but the first
+    (fib_default_rule_pref of net/core/fib_rules.c); pyroute2 would choose 32000 for all.
+    """
+    _, second, *_ = sorted(rule.priority for rule in rules(links, src.family))
+    rule = Rule(family=src.family, table=table, priority=max(1, second - 1), src=src.host)
+    links.rtnl.request(f"add {rule}", "rule", "add", **_rule(rule))
+    return rule
 
 
-def discard_rule(links: Links, src: Address, table: int) -> None:
-    """Delete the rule of an address; one that is gone is fine."""
+def discard_rule(links: Links, rule: Rule) -> None:
+    """Delete a rule; one that is gone is fine."""
     try:
-        links.rtnl.request(
-            f"delete rule from {src} to table {table}", "rule", "del", **_rule(src, table)
-        )
+        links.rtnl.request(f"delete {rule}", "rule", "del", **_rule(rule))
     except KernelError as e:
         if e.errno not in _GONE:
             raise
 
 
-def _rule(src: Address, table: int) -> dict[str, Any]:
+def _rule(rule: Rule) -> dict[str, Any]:
+    assert rule.src is not None
     return {
-        "family": _AF[src.family],
-        "src": str(src),
-        "src_len": src.host.prefix,
-        "table": table,
+        "family": _AF[rule.family],
+        "src": str(rule.src.address),
+        "src_len": rule.src.prefix,
+        "table": rule.table,
+        "priority": rule.priority,
     }
 
 
