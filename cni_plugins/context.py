@@ -18,7 +18,7 @@ from cni_plugins.protocol.config import find
 from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.delegate import Delegate
@@ -77,6 +77,8 @@ class Context:
         """The journal's entry of an earlier ADD, for DEL and CHECK."""
         self.plan: dict[str, Any] = {}
         """What ADD notes in the journal about the objects it made."""
+        self.note: Callable[[], None] = lambda: None
+        """Writes ``plan`` to the journal at once: for what an ADD that is killed must leave."""
         self.began = time.time()
         self._handles = ExitStack()
 

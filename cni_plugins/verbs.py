@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
@@ -57,7 +58,8 @@ def add(verbs: Verbs, ctx: Context) -> tuple[Result, dict[str, Any]]:
         _make_way(verbs, ctx, journal)
         record = _new_record(ctx)
         with ctx.undo:
-            _write(journal, ctx, record, journals.ADDING)
+            ctx.note = partial(_write, journal, ctx, record, journals.ADDING)
+            ctx.note()
             ctx.undo.push("journal entry", journal.discard, ctx.network, ctx.attachment, ctx.plugin)
             result = verbs.add(ctx, conf)
             document = encode(result, ctx.cni_version)

@@ -29,11 +29,11 @@ def add(ctx: Context, conf: FlannelConf) -> Result:
     document = delegate_config(ctx, conf)
     state = State(ctx, conf.data_dir)
     earlier = state.read()
-    state.keep(document)
     if earlier is None:
         ctx.undo.push("state", state.discard)
     else:
         ctx.undo.push("state", state.keep, earlier)
+    state.keep(document)
     return delegate(ctx, document).add()
 
 

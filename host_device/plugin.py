@@ -1,7 +1,7 @@
 """host-device's verbs: a device of the host moves into the container, and back.
 
-While it is away its alias has its own name, as the reference suite writes it; the journal has its
-MAC address, MTU and state besides.
+While it is away its alias has its own name, as the reference suite writes it; originals.py keeps
+what else it was like.
 
 Source: ip-link(8), "netns".
 """
@@ -17,6 +17,7 @@ from cni_plugins.host.netns import NetNS
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
+from host_device import originals
 from host_device.conf import HostDeviceConf, parse, parse_cleanup
 
 if TYPE_CHECKING:
@@ -86,28 +87,35 @@ def _named(ctx: Context, path: str, name: str) -> Link:
 
 def move_in(ctx: Context, device: Link) -> None:
     """The device, under its new name, its own in the alias; an ADD that fails undoes it all."""
-    ctx.plan |= {
+    noted = {
         "name": device.name,
         "mac": device.mac,
         "mtu": device.mtu,
         "up": device.is_up,
         "alias": device.alias,
     }
-    ctx.undo.push(f"device {device.name}", give_back, ctx, dict(ctx.plan))
+    ctx.undo.push("what it was like", originals.forget, ctx)
+    originals.keep(ctx, noted)
+    ctx.undo.push(f"device {device.name}", give_back, ctx, noted)
     devices.set_alias(ctx.host, device, device.name)
     devices.move(ctx.host, device, ctx.netns, ctx.ifname)
 
 
 def delete(ctx: Context, conf: HostDeviceConf) -> None:
     """Give the device back; needs neither its configuration nor the namespace; repeatable."""
-    noted = dict(ctx.record.plan) if ctx.record is not None else {}
+    is_away = ctx.record is None or not ctx.record.plan.get("userspace")
     with Cleanup() as cleanup:
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
-        if not noted.get("userspace"):
-            if not noted.get("name") and conf.device:
-                noted = {"name": conf.device}
-            cleanup.attempt("device", give_back, ctx, noted)
+        if is_away:
+            cleanup.attempt("device", give_back_as_noted, ctx, conf)
+
+
+def give_back_as_noted(ctx: Context, conf: HostDeviceConf) -> None:
+    """Bring the device home, then forget what it was like."""
+    noted = originals.find(ctx) or ({"name": conf.device} if conf.device else {})
+    give_back(ctx, noted)
+    originals.forget(ctx)
 
 
 def give_back(ctx: Context, noted: dict[str, object]) -> None:
@@ -131,14 +139,19 @@ def give_back(ctx: Context, noted: dict[str, object]) -> None:
             devices.move(ctx.container, inside, home, name)
         restore(ctx, ctx.host.get(name), noted)
         return
-    name = str(noted.get("name") or "")
-    lost = [link for link in devices.all_links(ctx.host) if name and link.alias == name]
-    for link in lost:
+    for link in lost(ctx, noted):
+        name = link.alias
         if link.name != name:
             refuse_taken_name(ctx, name)
             ctx.host.set(link, up=False)
             devices.rename(ctx.host, link, name)
         restore(ctx, ctx.host.get_index(link.index), noted)
+
+
+def lost(ctx: Context, noted: dict[str, object]) -> list[Link]:
+    """The device on the host, under its alias: its namespace went, or a DEL was interrupted."""
+    name = noted.get("name")
+    return [link for link in devices.all_links(ctx.host) if name and link.alias == name]
 
 
 def refuse_taken_name(ctx: Context, name: str) -> None:
@@ -151,15 +164,33 @@ def refuse_taken_name(ctx: Context, name: str) -> None:
 
 
 def restore(ctx: Context, link: Link, noted: dict[str, object]) -> None:
-    """Alias, MAC address, MTU and state as they were at ADD."""
+    """MAC address, MTU, state, and last the alias, by which an interrupted DEL finds it again."""
     mac, mtu = str(noted.get("mac") or ""), int(str(noted.get("mtu") or 0))
-    devices.set_alias(ctx.host, link, str(noted.get("alias") or ""))
     ctx.host.set(
         link,
         mac=mac if mac != link.mac else "",
         mtu=mtu if mtu != link.mtu else 0,
         up=bool(noted["up"]) if "up" in noted else None,
     )
+    devices.set_alias(ctx.host, link, str(noted.get("alias") or ""))
+
+
+def gc(ctx: Context, conf: HostDeviceConf) -> None:
+    """Leases, and devices of attachments that are not valid and that no journal knows any more."""
+    with Cleanup() as cleanup:
+        cleanup.attempt("leases", endpoint.gc, ctx, conf)
+        for container_id, ifname in originals.invalid(ctx) if ctx.valid is not None else ():
+            call = ctx.call._replace(container_id=container_id, ifname=ifname, netns="")
+            gone = ctx.with_config(call, ctx.document, ctx.stdin)
+            cleanup.attempt(f"device of {container_id}", give_back_lost, gone)
+
+
+def give_back_lost(ctx: Context) -> None:
+    """Put a device in order that is on the host; one that is still away belongs to somebody."""
+    noted = originals.find(ctx)
+    if lost(ctx, noted):
+        give_back(ctx, noted)
+        originals.forget(ctx)
 
 
 def check(ctx: Context, conf: HostDeviceConf) -> None:
@@ -180,5 +211,5 @@ VERBS = Verbs(
     delete=delete,
     check=check,
     status=endpoint.status,
-    gc=endpoint.gc,
+    gc=gc,
 )

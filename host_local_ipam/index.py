@@ -137,9 +137,9 @@ class Index:
         name = self._owner_name(owner.container_id, owner.ifname)
         self._store.replace(name, json.dumps(document).encode())
 
-    def discard_owner(self, owner: Owner) -> None:
+    def discard_owner(self, container_id: str, ifname: str) -> None:
         """Remove a record."""
-        self._store.discard(self._owner_name(owner.container_id, owner.ifname))
+        self._store.discard(self._owner_name(container_id, ifname))
 
     def _owner_name(self, container_id: str, ifname: str) -> str:
         return f"owners/{names.attachment(self._network, container_id, ifname)}.json"

@@ -113,7 +113,7 @@ class Leases:
         """Give back every lease that is still the attachment's."""
         for address in owner.ips:
             self.give_back(address, owner.container_id, owner.ifname)
-        self._index.discard_owner(owner)
+        self._index.discard_owner(owner.container_id, owner.ifname)
 
     def sweep(self, container_id: str, ifname: str, deadline: Deadline) -> None:
         """Give back an attachment's leases without the index, which is rebuilt next time."""
@@ -123,6 +123,7 @@ class Leases:
                 address = _address(name)
                 if address is not None and self.holds(address, container_id, ifname):
                     self._store.discard(name)
+            self._index.discard_owner(container_id, ifname)
 
     # --- addresses -----------------------------------------------------------------------------
 
@@ -194,7 +195,8 @@ class Leases:
                 found[holder] = (*found.get(holder, ()), address)
         known = {(owner.container_id, owner.ifname): owner for owner in self._index.owners()}
         for holder in known.keys() - found.keys():
-            self._index.discard_owner(known[holder])
+            owner = known[holder]
+            self._index.discard_owner(owner.container_id, owner.ifname)
         for holder in known.keys() & found.keys():
             if known[holder].ips != found[holder]:
                 self._index.write_owner(replace(known[holder], ips=found[holder]))

@@ -9,14 +9,14 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cni_plugins import endpoint
 from cni_plugins.host import routing
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
 from cni_plugins.plugin import Verbs
-from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
+from cni_plugins.protocol.addresses import Address, Network, parse_network
 from cni_plugins.undo import Cleanup
 from sbr.conf import SbrConf, Source, parse, parse_cleanup
 
@@ -44,7 +44,9 @@ def add(ctx: Context, conf: SbrConf) -> Result:
             held = routes_of(ctx, inside)
             tables = allot(ctx, conf.sources)
             ctx.plan["tables"] = tables
-            ctx.plan["defaults"] = [describe(route) for route in held if is_plain_default(route)]
+            # in its table a default route stands beside the one made here: which was whose?
+            ctx.plan["defaults"] = [r.as_json() for r in held if r.dst.is_default]
+            ctx.note()
             for source, table in zip(conf.sources, tables, strict=True):
                 fill(ctx, inside, source, table, held)
             clear_main(ctx, inside, conf, held)
@@ -87,6 +89,7 @@ def routes_of(ctx: Context, inside: Link, table: int = routing.MAIN_TABLE) -> li
 def fill(ctx: Context, inside: Link, source: Source, table: int, held: list[HeldRoute]) -> None:
     """A rule for one address, its default route, and the routes that can serve it."""
     mine = source.network
+    add_rule(ctx, mine.address, table)  # first: by it DEL finds a table that is half filled
     for route in held:
         if route.dst.family == mine.family and concerns(route, mine):
             copy = replace(route, table=table)
@@ -101,7 +104,6 @@ def fill(ctx: Context, inside: Link, source: Source, table: int, held: list[Held
         )
         routing.put(ctx.container, default)
         ctx.undo.push(str(default), routing.discard, ctx.container, default)
-    add_rule(ctx, mine.address, table)
 
 
 def concerns(route: HeldRoute, mine: Network) -> bool:
@@ -170,48 +172,16 @@ def delete(ctx: Context, conf: SbrConf) -> None:
             for table in sorted(tables):
                 cleanup.attempt(f"table {table}", empty, ctx, inside, table)
             for noted in plan.get("defaults", ()):
-                cleanup.attempt("default route", put_default, ctx, inside, noted)
+                route = HeldRoute.from_json(noted)
+                cleanup.attempt(str(route), routing.put, ctx.container, route)
 
 
 def empty(ctx: Context, inside: Link, table: int) -> None:
     """Move a table's routes back to the main table, but for default routes: one of them is ours."""
     for route in routes_of(ctx, inside, table):
-        routing.discard(ctx.container, route)
         if not route.dst.is_default:
             routing.put(ctx.container, replace(route, table=routing.MAIN_TABLE))
-
-
-def is_plain_default(route: HeldRoute) -> bool:
-    """A default route that the journal can hold: in its table it stands beside the one we made."""
-    return route.dst.is_default and not route.hops
-
-
-def describe(route: HeldRoute) -> dict[str, object]:
-    """A default route for the journal."""
-    return {
-        "family": route.dst.family,
-        "gw": str(route.gw) if route.gw else "",
-        "src": str(route.src) if route.src else "",
-        "priority": route.priority,
-        "protocol": route.protocol,
-        "scope": route.scope,
-        "onlink": route.is_onlink,
-    }
-
-
-def put_default(ctx: Context, inside: Link, noted: dict[str, Any]) -> None:
-    """Give the main table a default route of the journal back."""
-    route = HeldRoute(
-        dst=Network(Address(noted["family"], 0), 0),
-        oif=inside.index,
-        gw=parse_address(noted["gw"]) if noted["gw"] else None,
-        src=parse_address(noted["src"]) if noted["src"] else None,
-        priority=noted["priority"],
-        protocol=noted["protocol"],
-        scope=noted["scope"],
-        is_onlink=noted["onlink"],
-    )
-    routing.put(ctx.container, route)
+        routing.discard(ctx.container, route)
 
 
 def check(ctx: Context, conf: SbrConf) -> None:

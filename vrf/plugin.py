@@ -6,21 +6,23 @@ Source: Documentation/networking/vrf.rst of the Linux kernel.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cni_plugins import chain, endpoint
 from cni_plugins.errors import KernelError
 from cni_plugins.host import routing, sublinks
+from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
 from cni_plugins.plugin import Verbs
+from cni_plugins.protocol.addresses import parse_network
 from vrf.conf import VrfConf, parse, parse_cleanup
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cni_plugins.context import Context
-    from cni_plugins.host.routing import HeldRoute
-    from cni_plugins.host.snapshots import Link, LinkAddress
+    from cni_plugins.host.snapshots import Link
+    from cni_plugins.protocol.addresses import Network
     from cni_plugins.protocol.result import Result
 
 KIND = "vrf"
@@ -38,7 +40,6 @@ def add(ctx: Context, conf: VrfConf) -> Result:
     with _lock(ctx):
         vrf = ensure_vrf(ctx, conf)
         enslave(ctx, inside, vrf)
-    ctx.plan["vrf"] = vrf.name
     return conf.chained
 
 
@@ -83,19 +84,30 @@ def free_table(ctx: Context) -> int:
 
 def enslave(ctx: Context, inside: Link, vrf: Link) -> None:
     """Make the interface a member; the kernel drops its routes and IPv6 addresses, so keep them."""
-    addresses = ctx.container.addresses(inside)
+    addresses = addresses_of(ctx, inside)
     held = routes_of(ctx, inside, routing.MAIN_TABLE)
+    ctx.plan |= {
+        "vrf": vrf.name,
+        "addresses": [str(address) for address in addresses],
+        "routes": [route.as_json() for route in held],
+    }
+    ctx.note()
     ctx.undo.push(f"{inside.name} in {vrf.name}", release, ctx, inside, addresses, held)
     ctx.container.set(inside, master=vrf)
     put_back(ctx, inside, addresses, [replace(r, table=vrf.detail.table) for r in held])
 
 
 def release(
-    ctx: Context, inside: Link, addresses: tuple[LinkAddress, ...], held: list[HeldRoute]
+    ctx: Context, inside: Link, addresses: tuple[Network, ...], held: list[HeldRoute]
 ) -> None:
     """Take the interface out again, with what it had."""
     sublinks.release(ctx.container, inside)
     put_back(ctx, inside, addresses, held)
+
+
+def addresses_of(ctx: Context, inside: Link) -> tuple[Network, ...]:
+    """The interface's global addresses."""
+    return tuple(e.network for e in ctx.container.addresses(inside) if e.scope == 0)
 
 
 def routes_of(ctx: Context, inside: Link, table: int) -> list[HeldRoute]:
@@ -109,13 +121,13 @@ def routes_of(ctx: Context, inside: Link, table: int) -> list[HeldRoute]:
 
 
 def put_back(
-    ctx: Context, inside: Link, addresses: tuple[LinkAddress, ...], held: list[HeldRoute]
+    ctx: Context, inside: Link, addresses: tuple[Network, ...], held: list[HeldRoute]
 ) -> None:
     """Addresses, then the routes that may need them; those without a gateway first."""
-    present = {entry.network for entry in ctx.container.addresses(inside)}
-    for entry in addresses:
-        if entry.network not in present and entry.scope == 0:
-            ctx.container.add_address(inside, entry.network)
+    present = addresses_of(ctx, inside)
+    for address in addresses:
+        if address not in present:
+            ctx.container.add_address(inside, address)
     for route in sorted(held, key=lambda r: r.gw is not None or bool(r.hops)):
         routing.put(ctx.container, route)
 
@@ -124,17 +136,34 @@ def delete(ctx: Context, conf: VrfConf) -> None:
     """Take the interface out, and the VRF away with its last member; repeatable."""
     if ctx.find_netns() is None:
         return
-    noted = str(ctx.record.plan.get("vrf") or "") if ctx.record is not None else ""
-    vrf = ctx.container.find(noted or conf.vrf_name) if noted or conf.vrf_name else None
-    if vrf is None or vrf.kind != KIND:
+    plan = ctx.record.plan if ctx.record is not None else {}
+    name = str(plan.get("vrf") or conf.vrf_name)
+    vrf = ctx.container.find(name) if name else None
+    if vrf is not None and vrf.kind != KIND:
         return
     with _lock(ctx):
         inside = ctx.container.find(ctx.ifname)
-        if inside is not None and inside.master == vrf.index:
-            held = routes_of(ctx, inside, vrf.detail.table)
-            back = [replace(route, table=routing.MAIN_TABLE) for route in held]
-            release(ctx, inside, ctx.container.addresses(inside), back)
-        discard_if_unused(ctx, vrf)
+        if inside is not None:
+            take_out(ctx, inside, vrf, plan)
+        if vrf is not None:
+            discard_if_unused(ctx, vrf)
+
+
+def take_out(ctx: Context, inside: Link, vrf: Link | None, plan: dict[str, Any]) -> None:
+    """The interface with what it has in the VRF, and what it had before, by the journal.
+
+    A DEL that was killed may have done half of it.
+    """
+    addresses = tuple(parse_network(text) for text in plan.get("addresses", ()))
+    held = [HeldRoute.from_json(document) for document in plan.get("routes", ())]
+    if vrf is not None and inside.master == vrf.index:
+        addresses += addresses_of(ctx, inside)
+        there = routes_of(ctx, inside, vrf.detail.table)
+        held += [replace(route, table=routing.MAIN_TABLE) for route in there]
+        sublinks.release(ctx.container, inside)
+    elif inside.master:
+        return
+    put_back(ctx, inside, tuple(dict.fromkeys(addresses)), held)
 
 
 def discard_if_unused(ctx: Context, vrf: Link) -> None:

@@ -6,12 +6,12 @@ Source: ip-route(8), ip-rule(8), rtnetlink(7).
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host.snapshots import gateway
-from cni_plugins.protocol.addresses import Address, Network, parse_address
+from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 
 if TYPE_CHECKING:
     from cni_plugins.host.links import Links
@@ -28,7 +28,11 @@ _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.ENETUNREACH, e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldRoute:
-    """A unicast route as the kernel has it; ``hops`` are further gateways, in its own form."""
+    """A unicast route as the kernel has it.
+
+    ``hops`` are its next hops where it has several: ``hops`` (the weight less 1), ``oif``,
+    ``flags`` and ``gateway``.
+    """
 
     dst: Network
     table: int = MAIN_TABLE
@@ -40,7 +44,28 @@ class HeldRoute:
     priority: int = 0
     is_onlink: bool = False
     metrics: dict[str, int] = field(default_factory=dict)
-    hops: tuple[Any, ...] = ()
+    hops: tuple[dict[str, Any], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object of all fields."""
+        texts = {
+            "dst": str(self.dst),
+            "gw": str(self.gw) if self.gw else None,
+            "src": str(self.src) if self.src else None,
+        }
+        return {**asdict(self), **texts}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> HeldRoute:
+        """Of the object that :meth:`as_json` makes."""
+        gw, src = document["gw"], document["src"]
+        parsed = {
+            "dst": parse_network(document["dst"]),
+            "gw": parse_address(gw) if gw else None,
+            "src": parse_address(src) if src else None,
+            "hops": tuple(document["hops"]),
+        }
+        return cls(**{**document, **parsed})
 
     def __str__(self) -> str:
         via = f" via {self.gw}" if self.gw else ""
@@ -163,7 +188,7 @@ def _read(message: Any, family: int) -> HeldRoute:
             for name, value in (metrics["attrs"] if metrics else ())
             if isinstance(value, int) and value
         },
-        hops=tuple(message.get("RTA_MULTIPATH") or ()),
+        hops=tuple(map(_hop, message.get("RTA_MULTIPATH") or ())),
     )
 
 
@@ -175,7 +200,7 @@ def _attributes(route: HeldRoute) -> dict[str, Any]:
         "oif": route.oif,
         "flags": _ONLINK if route.is_onlink else 0,
         "metrics": dict(route.metrics),
-        "multipath": [_hop(hop) for hop in route.hops],
+        "multipath": list(route.hops),
     }
     return {
         "family": _AF[route.dst.family],
