@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError
 from cni_plugins.host import sysctl
+from cni_plugins.protocol import names
 from cni_plugins.protocol.netconf import NetConf
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.protocol.versions import decode_prev_result
@@ -162,12 +163,13 @@ def with_gateway(route: Route, result: Result) -> Route:
 
 
 def discard(ctx: Context) -> None:
-    """Delete the container's link; nothing to do when it or its namespace is gone."""
+    """Delete the container's link, or what a killed ADD had begun; fine when there is nothing."""
     if ctx.find_netns() is None:
         return
-    inside = ctx.container.find(ctx.ifname)
-    if inside is not None:
-        ctx.container.discard_index(inside.index)
+    for name in (ctx.ifname, names.draft(ctx.network, ctx.container_id, ctx.ifname)):
+        inside = ctx.container.find(name)
+        if inside is not None:
+            ctx.container.discard_index(inside.index)
 
 
 # --- what CHECK compares ------------------------------------------------------------------------
@@ -196,7 +198,10 @@ def link_problems(ours: Interface, inside: Link, kind: str) -> Iterator[str]:
 
 
 def address_problems(ctx: Context, result: Result, ours: Interface, inside: Link) -> Iterator[str]:
-    """Addresses and routes of the container."""
+    """Addresses and routes of the container.
+
+    A route for which no table was named may be in any: sbr and vrf move them.
+    """
     present = {entry.network for entry in ctx.container.addresses(inside)}
     for network in own_networks(result, ours):
         if network not in present:
@@ -206,9 +211,16 @@ def address_problems(ctx: Context, result: Result, ours: Interface, inside: Link
         place = (route.dst.family, route.table or MAIN_TABLE)
         if place not in tables:
             tables[place] = ctx.container.routes(family=place[0], table=place[1])
-        if not any(_is_route(route, found) for found in tables[place]):
+        if any(_is_route(route, found) for found in tables[place]):
+            continue
+        if route.table or not _was_moved(ctx, route, inside):
             via = f" via {route.gw}" if route.gw else ""
             yield f"route {route.dst}{via} is missing in table {place[1]}"
+
+
+def _was_moved(ctx: Context, wanted: Route, inside: Link) -> bool:
+    found = ctx.container.routes(family=wanted.dst.family, table=None)
+    return any(_is_route(wanted, route) for route in found if route.oif == inside.index)
 
 
 def _is_route(wanted: Route, found: KernelRoute) -> bool:

@@ -5,13 +5,15 @@ The parent is on the host, or with ``linkInContainer`` in the container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
-from cni_plugins.host import sublinks
+from cni_plugins.host import devices, sublinks
+from cni_plugins.protocol import names
 from cni_plugins.protocol.config import flag, integer, key, text
+from cni_plugins.undo import Undo
 
 if TYPE_CHECKING:
     from cni_plugins.context import Context
@@ -67,7 +69,11 @@ def _of_default_route(links: Links) -> Link | None:
 def make(
     ctx: Context, conf: SublinkConf, below: Link, kind: str, *, mac: str = "", **specific: Any
 ) -> Link:
-    """The container's link on its parent; an ADD that fails later removes it."""
+    """The container's link on its parent; an ADD that fails later removes it.
+
+    Kernels before 6.14 make a link whose parent is in another namespace there first, where its
+    name may be taken: it is made under another name and renamed.
+    """
     from cni_plugins.host.netns import NetNS  # noqa: PLC0415 - loads ctypes
 
     endpoint.refuse_taken_ifname(ctx)
@@ -75,8 +81,13 @@ def make(
     if conf.link_in_container:
         inside = sublinks.add(ctx.container, ctx.ifname, **own)
     else:
+        draft = names.draft(ctx.network, ctx.container_id, ctx.ifname)
         with NetNS.current() as here:
-            inside = sublinks.add(ctx.container, ctx.ifname, parent_home=here, **own)
+            inside = sublinks.add(ctx.container, draft, parent_home=here, **own)
+        with Undo() as undo:
+            undo.push(draft, ctx.container.discard_index, inside.index)
+            devices.rename(ctx.container, inside, ctx.ifname)
+        inside = replace(inside, name=ctx.ifname)
     ctx.undo.push(f"{kind} {ctx.ifname}", ctx.container.discard_index, inside.index)
     return inside
 

@@ -169,7 +169,8 @@ def host_problems(ctx: Context, conf: PtpConf, inside: Link) -> Iterator[str]:
             yield f"the host has no route to {ip.address.address} through {port.name}"
         if not any(
             ip.address.masked in {route.dst, ip.gateway.host}
-            for route in ctx.container.routes(family=family)
+            for route in ctx.container.routes(family=family, table=None)
+            if route.oif == inside.index
         ):
             yield f"{inside.name} has no route to {ip.address.masked}"
         if not sysctl.is_forwarding(family):

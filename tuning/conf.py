@@ -93,7 +93,7 @@ def parse(ctx: Context, document: dict[str, Any]) -> TuningConf:
         tx_queue_len=own.tx_queue_len if over.tx_queue_len is None else over.tx_queue_len,
     )
     for name in tuned.sysctl or {}:
-        sysctl_key(name, ctx.ifname)
+        sysctl_key(name, ctx.ifname or "IFNAME")  # STATUS is of no interface
     conf = replace(conf, tuned=tuned)
     if ctx.command == "STATUS":
         return conf

@@ -324,11 +324,10 @@ class Links:
 
     # --- routes --------------------------------------------------------------------------------
 
-    def routes(self, *, family: int, table: int = MAIN_TABLE) -> tuple[KernelRoute, ...]:
-        """The unicast routes of a table."""
-        found = self.rtnl.request(
-            f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
-        )
+    def routes(self, *, family: int, table: int | None = MAIN_TABLE) -> tuple[KernelRoute, ...]:
+        """The unicast routes of a table, of all tables for None."""
+        which = {} if table is None else {"table": table}
+        found = self.rtnl.request("list routes", "route", "dump", family=_AF[family], **which)
         return tuple(
             route
             for message in found

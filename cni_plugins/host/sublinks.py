@@ -1,8 +1,6 @@
 """Making links in a container's namespace: macvlan, ipvlan, vlan, dummy, vrf.
 
-A link is made by one request in the namespace it is for, under its final name, also when its
-parent is in another one: nothing is moved or renamed afterwards, and names of the host do not
-matter.
+A link is made by one request in the namespace it is for, also when its parent is in another one.
 
 Source: ip-link(8), rtnetlink(7), IFLA_LINK_NETNSID of linux/if_link.h.
 """

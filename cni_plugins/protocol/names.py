@@ -22,6 +22,11 @@ def veth(network: str, container_id: str, ifname: str, attempt: int = 0) -> str:
     return "veth" + _digest(network, container_id, ifname, *salt)[:8]
 
 
+def draft(network: str, container_id: str, ifname: str) -> str:
+    """Name of a link of the container until it has its own: ``cni`` and 12 hexadecimal digits."""
+    return "cni" + _digest("draft", network, container_id, ifname)[:12]
+
+
 def _digest(*parts: str) -> str:
     # the lengths keep ("ab", "c") and ("a", "bc") apart
     joined = "".join(f"{len(part)}:{part};" for part in parts)

@@ -205,8 +205,8 @@ def test_a_del_that_failed_somewhere_did_the_rest(node, pod, case):
 
 
 def test_those_whose_del_is_not_swept_share_macvlan_s():
-    swept = catalog.find("macvlan").load().delete
-    assert {catalog.find(name).load().delete for name in SAME_DEL} == {swept}
+    found = [catalog.find(name) for name in ("macvlan", *SAME_DEL)]
+    assert len({plugin.load().delete for plugin in found if plugin is not None}) == 1
 
 
 def test_gc_after_add_was_killed(node, pod):
