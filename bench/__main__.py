@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import chained
+from bench import chained, interfaces
 from bench.node import Call, conf, sh
 
 OURS = os.path.abspath("dist/bin")
@@ -125,6 +125,12 @@ def measure(reference: str, rounds: int) -> list[str]:
             write_leases(count, suite)
         found |= compare(rounds, suites, lease_cost(count, suites))
     found |= compare(rounds, suites, chained.lives)
+    interfaces.prepare()
+    with interfaces.dhcp_network(suites):
+        for plugin in interfaces.PLUGINS:
+            theirs = os.path.join(reference, plugin)
+            which = suites if os.path.exists(theirs) else {"ours": OURS}
+            found |= compare(rounds, which, interfaces.life(plugin, which))
     for existing in chained.EXISTING:
         for backend in ("iptables", "nftables"):
             which = suites if backend == "iptables" else {"ours": OURS}
