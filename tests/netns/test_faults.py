@@ -105,6 +105,7 @@ def cases(names):
 every_case = cases(CASES)
 every_del = cases([name for name in CASES if name not in SAME_DEL])
 NEVER_REQUIRED = ("/run/cni-plugins", "/.cni-plugins/net1/header.json")
+JOURNAL_DISCARD = "store discard /run/cni-plugins/journal/"
 RESET = """
 ip link del br0 2>/dev/null
 sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
@@ -190,7 +191,11 @@ def test_del_after_del_was_killed(node, pod, case):
 
 @every_del
 def test_a_del_that_failed_somewhere_did_the_rest(node, pod, case):
-    """One failing step is reported, the others are done; the next DEL finishes."""
+    """One failing step is reported, the others are done; the next DEL finishes.
+
+    flannel forgets its delegate once that has succeeded, which the delegate has although its journal
+    entry or its empty lock file stays; GC sweeps the entry.
+    """
     plugin, conf = begin(node, pod, case)
     before = snapshot(node, pod)
     node.cni(plugin, "ADD", conf, netns=pod).ok()
@@ -201,7 +206,12 @@ def test_a_del_that_failed_somewhere_did_the_rest(node, pod, case):
         node.cni(plugin, "ADD", conf, netns=pod).ok()
         node.cni(plugin, "DEL", conf, netns=pod, prepare=Faults(n))
         node.cni(plugin, "DEL", conf, netns=pod).ok()
-        assert_same(before, snapshot(node, pod), f"failed at {calls[n - 1]}")
+        if plugin == "flannel" and calls[n - 1].startswith(JOURNAL_DISCARD):
+            collect = {**conf, "cni.dev/valid-attachments": []}
+            node.cni(plugin, "GC", collect, container_id="", ifname="").ok()
+        after = snapshot(node, pod)
+        after = _without_scraps(after) if plugin == "flannel" else after
+        assert_same(before, after, f"failed at {calls[n - 1]}")
 
 
 def test_those_whose_del_is_not_swept_share_macvlan_s():
