@@ -1,7 +1,7 @@
 # Everything below does its own set-up; `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-SOURCES := cni_plugins cnictl bandwidth bridge dhcp_daemon dhcp_ipam dummy firewall flannel host_device host_local_ipam ipvlan loopback macvlan portmap ptp sbr static_ipam tap tuning vlan vrf tests bench
+SOURCES := cni_plugins cnictl bandwidth bridge dhcp_daemon dhcp_ipam dummy firewall flannel forkserver host_device host_local_ipam ipvlan loopback macvlan portmap ptp sbr static_ipam tap tuning vlan vrf tests bench
 
 .PHONY: help setup setup-run build demo test check lint format bench install clean
 

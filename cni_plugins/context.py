@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cni_plugins.host.journal import Record
     from cni_plugins.host.links import Links
     from cni_plugins.host.netns import NetNS
-    from cni_plugins.host.snapshots import Link
     from cni_plugins.masquerade import Tools
     from cni_plugins.protocol.request import Call
     from cni_plugins.witness import Witness
@@ -44,6 +43,7 @@ class Context:
         env: the caller's environment.
         deadline: bounds everything that waits.
         log: lines for stderr.
+        caller: pid of the runtime, 0 for this process's parent.
     """
 
     def __init__(  # noqa: PLR0913 - the facts of a call, all of them needed
@@ -58,6 +58,7 @@ class Context:
         env: Mapping[str, str],
         deadline: Deadline,
         log: list[str],
+        caller: int = 0,
     ) -> None:
         self.plugin = plugin
         self.call = call
@@ -68,6 +69,7 @@ class Context:
         self.env = env
         self.deadline = deadline
         self.log = log
+        self.caller = caller
         self.undo = Undo(deadline.release)
         self.valid: frozenset[tuple[str, str]] | None = None
         """GC: the attachments the runtime calls valid; None when it gave no list."""
@@ -194,13 +196,11 @@ class Context:
 
         return Delegate(self, plugin_type)
 
-    def witness(self, link: Link | None = None) -> Witness:
+    def witness(self) -> Witness:
         """The circumstances of this call, by which its attachment's life is judged later."""
         from cni_plugins import liveness  # noqa: PLC0415
 
-        if link is None:
-            return liveness.observe(self.netns_path)
-        return liveness.observe(self.netns_path, link_index=link.index, link_name=link.name)
+        return liveness.observe(self.netns_path, caller=self.caller)
 
     def nested(self, plugin: str, command: str) -> Context:
         """The context in which a delegate of ours runs within this call."""
@@ -224,6 +224,7 @@ class Context:
             env=self.env,
             deadline=self.deadline,
             log=self.log,
+            caller=self.caller,
         )
         derived.valid = self.valid
         derived.record = self.record

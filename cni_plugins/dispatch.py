@@ -81,6 +81,7 @@ def _answer(plugin: Plugin, request: Request, log: list[str]) -> bytes:
         env=request.env,
         deadline=request.deadline,
         log=log,
+        caller=request.caller,
     ) as ctx:
         answer = verbs.perform(plugin, ctx)
     return b"" if answer is None else _json(answer)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def find(ctx: Context, journal: Journal) -> tuple[Record, ...]:
     """The entries of this plugin and network whose attachments are to go."""
     liveness = Liveness()
-    runtime = observe("").runtime
+    runtime = observe("", caller=ctx.caller).runtime
     return tuple(
         record
         for _, record in journal.entries(ctx.network, ctx.plugin)

@@ -40,8 +40,15 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
-def observe(netns: str, *, link_index: int = 0, link_name: str = "") -> Witness:
-    """The circumstances of a call that adds the attachment in ``netns``."""
+def observe(netns: str, *, link_index: int = 0, link_name: str = "", caller: int = 0) -> Witness:
+    """The circumstances of a call that adds the attachment in ``netns``.
+
+    Args:
+        netns: path of the container's namespace.
+        link_index: of the host's end, 0 for none.
+        link_name: of the host's end.
+        caller: pid of the runtime, 0 for this process's parent.
+    """
     dev, ino = _identity(netns)
     return Witness(
         boot_id=_boot_id(),
@@ -55,7 +62,7 @@ def observe(netns: str, *, link_index: int = 0, link_name: str = "") -> Witness:
         user=_identity("/proc/self/ns/user")[1],
         link_index=link_index,
         link_name=link_name,
-        runtime=_executable(os.getppid()),
+        runtime=_executable(caller or os.getppid()),
         pid=os.getpid(),
         start=_start(),
         created=time.time(),

@@ -13,6 +13,7 @@ from cni_plugins.host.caller_env import caller_environment
 from cni_plugins.protocol.request import Reply, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 _CHUNK = 1 << 16
@@ -46,15 +47,25 @@ def main(plugin_type: str | None = None) -> int:
     return _print(run(plugin, Request(env, _read_stdin, deadline)))
 
 
-def _listen(command: str, deadline: Deadline) -> None:
-    """TERM and INT end an ADD with its rollback; DEL and GC run to completion."""
+def stopper(command: str, deadline: Deadline) -> Callable[[str], None]:
+    """What ends a call early, given the reason: an ADD with its rollback, DEL and GC never."""
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(reason: str) -> None:
         if command not in {"DEL", "GC"}:
-            deadline.interrupt(signal.Signals(number).name)
+            deadline.interrupt(reason)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    return stop
+
+
+def _listen(command: str, deadline: Deadline) -> None:
+    """TERM and INT end a call early."""
+    stop = stopper(command, deadline)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stop(signal.Signals(number).name)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 

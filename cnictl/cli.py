@@ -13,9 +13,10 @@ from cni_plugins import build_info, catalog, invoke
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import CniError, Interrupted
 from cni_plugins.host.command import Runner
-from cnictl import conflist, identity, render
+from cnictl import conflist, identity, render, server
 from cnictl.cache import Cache
 from cnictl.calls import Caller, Container
+from cnictl.options import UsageError, parse_args, parse_capabilities
 from cnictl.runtime import Runtime, container_lock, everybody_lock
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 CONF_DIR = "/etc/cni/net.d"
 PLUGIN_DIR = "/opt/cni/bin"
 _TIMEOUT_S = 120.0
-
-
-class UsageError(Exception):
-    """The command line or a variable of the environment makes no sense."""
 
 
 def main(argv: Sequence[str], env: Mapping[str, str], stdout: TextIO, stderr: TextIO) -> int:
@@ -119,8 +116,8 @@ class Command:
             id=self.options.id or identity.container_id(path),
             netns=path,
             ifname=self.options.ifname or self.env.get("CNI_IFNAME") or "eth0",
-            args=_args(self.options.args or self.env.get("CNI_ARGS", "")),
-            capability_args=_capabilities(self.options.cap or self.env.get("CAP_ARGS", "")),
+            args=parse_args(self.options.args or self.env.get("CNI_ARGS", "")),
+            capability_args=parse_capabilities(self.options.cap or self.env.get("CAP_ARGS", "")),
         )
 
     def print(self, text: str) -> None:
@@ -180,7 +177,9 @@ def check(command: Command) -> int:
 
 
 def status(command: Command) -> int:
-    """STATUS."""
+    """STATUS of a network; without one, how the fork server does."""
+    if command.options.network is None:
+        return server.show(command)
     network = command.network
     was_done = command.runtime.status(network)
     if not command.options.json:
@@ -334,27 +333,6 @@ def _installed(path: str) -> list[str]:
     return sorted(found, key=lambda name: (name not in catalog.PLUGINS, name))
 
 
-def _args(text: str) -> tuple[tuple[str, str], ...]:
-    """CNI_ARGS as cnitool reads them."""
-    pairs = []
-    for pair in text.split(";") if text else ():
-        parts = pair.split("=")
-        if len(parts) != 2 or not all(parts):
-            raise UsageError(f'invalid CNI_ARGS pair "{pair}"')
-        pairs.append((parts[0], parts[1]))
-    return tuple(pairs)
-
-
-def _capabilities(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text) if text else {}
-    except ValueError as e:
-        raise UsageError(f"CAP_ARGS: {e}") from None
-    if not isinstance(document, dict):
-        raise UsageError("CAP_ARGS: expected a JSON object")
-    return document
-
-
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--conf-dir", metavar="DIR", help=f"networks (NETCONFPATH, {CONF_DIR})")
@@ -384,13 +362,22 @@ def _parser() -> argparse.ArgumentParser:
         ("del", delete, attachment, "detach it"),
         ("check", check, attachment, "see whether all is as it was added"),
         ("gc", gc, network, "collect attachments whose container is gone"),
-        ("status", status, network, "see whether a network is ready for new pods"),
+        (
+            "status",
+            status,
+            common,
+            "see whether a network is ready for new pods; without one, the fork server",
+        ),
+        ("serve", server.serve, common, "be the node's fork server, which makes calls fast"),
         ("restore", restore, common, "make all rules again after a flush of the firewall"),
         ("version", version, common, "versions of cnictl and of the plugins"),
         ("list", list_networks, common, "networks, problems, cached attachments"),
     ):
         verb = verbs.add_parser(name, parents=[parent], help=text, description=text)
         verb.set_defaults(run=run)
+        if name == "status":
+            verb.add_argument("network", metavar="NETWORK", nargs="?", help="name of the network")
+            verb.add_argument("--conf", metavar="FILE", help="take the network from this file")
         if name == "gc":
             verb.add_argument("--apply", action="store_true", help="do it, do not only show it")
             verb.add_argument(

@@ -54,6 +54,7 @@ def add(ctx: Context, conf: HostLocalConf) -> Result:
                     ctx.netns_path,
                     link_index=int(ctx.plan.get("link_index", 0)),
                     link_name=str(ctx.plan.get("link_name", "")),
+                    caller=ctx.caller,
                 ),
             )
             leases.remember(owner)

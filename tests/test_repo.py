@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PLUGIN_FOLDERS = {module.split(".")[0] for module in catalog.PLUGINS.values()}
-OURS = {"cni_plugins", "cnictl", "dhcp_daemon", *PLUGIN_FOLDERS}
+OURS = {"cni_plugins", "cnictl", "dhcp_daemon", "forkserver", *PLUGIN_FOLDERS}
 LONGEST = 400
 EXCEPTIONS_SHARE = 0.05
 
@@ -109,7 +109,9 @@ def may_import(importer: str, imported: str) -> bool:
     if imported == "cni_plugins":  # the package itself is a docstring
         return True
     if package != "cni_plugins":
-        return package in {"cnictl", "dhcp_daemon"} or imported.split(".", maxsplit=1)[0] in {
+        return package in {"cnictl", "dhcp_daemon", "forkserver"} or imported.split(
+            ".", maxsplit=1
+        )[0] in {
             "cni_plugins",
             package,
         }

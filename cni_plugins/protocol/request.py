@@ -21,11 +21,13 @@ class Request(NamedTuple):
     """Everything a call may know.
 
     ``stdin`` is only called for verbs that read it; VERSION must not touch standard input.
+    ``caller`` is the pid of the runtime, 0 for this process's parent.
     """
 
     env: Mapping[str, str]
     stdin: Callable[[], bytes]
     deadline: Deadline
+    caller: int = 0
 
 
 class Reply(NamedTuple):

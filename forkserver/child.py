@@ -1,0 +1,218 @@
+"""A child of the server: it waits for one connection, serves its call, and ends.
+
+Like a fresh process of the plugin it has the caller's environment, directory, umask and limits; it
+never has the caller's descriptors: a runtime waits for the end of its pipes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from cni_plugins import catalog, dispatch
+from cni_plugins.deadline import DEFAULT_S, Deadline
+from cni_plugins.main import stopper
+from cni_plugins.protocol.request import Request
+from forkserver import wire
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+ACCEPTED, BEGUN, ANSWERED, OTHER_BUILD = b"A", b"B", b"E", b"O"
+"""What a child tells its server, with its pid."""
+REPORT = struct.Struct("=Ic")
+LEAVE = signal.SIGUSR1
+"""Ends a child that waits for a connection; one that has it takes no notice."""
+HARD_LIMIT_S = 120
+"""When the kernel ends a child, whatever holds it; a call's own deadline is half of that."""
+_GO_S = 1.0
+_PR_SET_PDEATHSIG = 1
+_CHUNK = 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(
+    listener: socket.socket, reports: int, ready: bytes, limits: tuple[tuple[int, int], ...]
+) -> NoReturn:
+    """Be a child.
+
+    Args:
+        listener: where the connection comes from.
+        reports: the pipe to the server.
+        ready: the message READY.
+        limits: the server's own limits, by the number of the resource.
+    """
+    status = 70
+    try:
+        server = os.getppid()
+        _libc.prctl(_PR_SET_PDEATHSIG, int(LEAVE))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, LEAVE):
+            signal.signal(number, signal.SIG_DFL)
+        if os.getppid() == server:
+            connection, _ = listener.accept()
+            signal.signal(LEAVE, _take_no_notice)
+            listener.close()
+            _report(reports, ACCEPTED)
+            with connection:
+                _converse(connection, reports, ready, limits)
+        status = 0
+    except BaseException:  # noqa: BLE001 - never back into the server's own frames
+        log(traceback.format_exc())
+    finally:
+        os._exit(status)
+
+
+def log(text: str) -> None:
+    """A line for the server's log."""
+    try:
+        os.write(2, f"{text.rstrip()}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
+def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
+    """As a handler, which unlike SIG_IGN no tool inherits."""
+
+
+def _report(reports: int, what: bytes) -> None:
+    try:
+        os.write(reports, REPORT.pack(os.getpid(), what))
+    except OSError:
+        return  # the server has gone; the call has not
+
+
+def _converse(
+    connection: socket.socket, reports: int, ready: bytes, limits: tuple[tuple[int, int], ...]
+) -> None:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    if struct.unpack("=iII", credentials)[1] != 0:
+        log("refused a connection that is not root's")
+        return
+    until = time.monotonic() + _GO_S
+    connection.settimeout(_GO_S)
+    try:
+        connection.sendall(ready)
+        go = _receive_go(connection, until)
+        if go is None:
+            _report(reports, OTHER_BUILD)
+            return
+    except wire.WireError as e:
+        log(f"refused a connection: {e}")
+        return
+    except OSError:
+        return  # it has gone, or says nothing
+    _serve(connection, reports, go, limits)
+
+
+def _receive_go(connection: socket.socket, until: float) -> wire.Go | None:
+    """The call; None when the launcher said BYE."""
+    content = bytearray()
+    header = None
+    needed = wire.BYE_BYTES
+    while len(content) < needed:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        connection.settimeout(left_s)
+        chunk = connection.recv(_CHUNK)
+        if not chunk:
+            raise wire.WireError("half a message") if content else ConnectionResetError
+        content += chunk
+        if len(content) >= wire.BYE_BYTES and wire.is_bye(content):
+            return None
+        needed = wire.GO_HEADER_BYTES
+        if header is None and len(content) >= wire.GO_HEADER_BYTES:
+            header = wire.parse_header(bytes(content[: wire.GO_HEADER_BYTES]))
+        if header is not None:
+            needed = wire.GO_HEADER_BYTES + header.rest
+    if header is None or len(content) != needed:
+        raise wire.WireError("more than a call")
+    return wire.parse_go(header, bytes(content[wire.GO_HEADER_BYTES :]))
+
+
+def _serve(
+    connection: socket.socket, reports: int, go: wire.Go, limits: tuple[tuple[int, int], ...]
+) -> None:
+    """Serve a call, after BEGUN; where that is not sent nothing is done."""
+    name = os.path.basename(go.argv[0])
+    plugin = catalog.find(name)
+    if plugin is None:
+        return
+    try:
+        _become(go, limits)
+    except (OSError, ValueError) as e:
+        log(f"cannot stand where the caller stands: {e}")
+        return
+    deadline = Deadline.after(DEFAULT_S)
+    command = go.env.get("CNI_COMMAND", "")
+    _listen(connection, command, deadline)
+    signal.alarm(HARD_LIMIT_S)
+    call_id = go.header.id
+    log(f"begun {call_id} {command} {name} {go.env.get('CNI_CONTAINERID', '')}")
+    _report(reports, BEGUN)
+    try:
+        connection.sendall(wire.BEGUN)
+    except OSError:
+        log(f"ended {call_id}: the caller had gone")
+        return
+    request = Request(go.env, lambda: go.stdin, deadline, go.header.caller)
+    reply = dispatch.run(plugin, request)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    log(f"ended {call_id} {reply.exit_code}")
+    _report(reports, ANSWERED)
+    connection.settimeout(None)
+    try:
+        connection.sendall(wire.reply(reply.exit_code, reply.stdout, reply.stderr))
+    except OSError:
+        return  # nobody waits for it any more
+
+
+def _become(go: wire.Go, limits: tuple[tuple[int, int], ...]) -> None:
+    """Take the caller's directory, umask and limits."""
+    os.chdir(go.cwd)
+    os.umask(go.header.umask)
+    if go.header.limits != limits:
+        for number, pair in enumerate(go.header.limits):
+            if pair != limits[number]:
+                resource.setrlimit(number, (_limit(pair[0]), _limit(pair[1])))
+
+
+def _limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= 1 << 63 else value
+
+
+def _listen(connection: socket.socket, command: str, deadline: Deadline) -> None:
+    """Stop the call as a signal would when the launcher passes one on, or goes away.
+
+    The kernel tells by SIGIO: fcntl(2), O_ASYNC.
+    """
+    stop = stopper(command, deadline)
+
+    def look() -> None:
+        if not select.select([connection], [], [], 0)[0]:
+            return
+        try:
+            said = connection.recv(16)
+        except OSError:
+            said = b""
+        stop(signal.Signals(said[0]).name if said else "the caller's end")
+
+    def on_io(_number: int, _frame: FrameType | None) -> None:
+        look()
+
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGIO, on_io)
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
+    look()
