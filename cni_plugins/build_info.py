@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import cache
 
 VERSION = "0.1.0"
@@ -9,9 +11,7 @@ VERSION = "0.1.0"
 
 @cache
 def build_id() -> str:
-    """The id that the build wrote into its bundle; "dev" in a checkout."""
-    try:
-        from cni_plugins import _build  # type: ignore[attr-defined]  # noqa: PLC0415
-    except ImportError:
+    """The name of the bundle's folder, ``cni-plugins-runtime/<build id>``; "dev" in a checkout."""
+    if not hasattr(sys, "_MEIPASS"):
         return "dev"
-    return str(_build.BUILD_ID)
+    return os.path.basename(os.path.dirname(os.path.realpath(sys.executable)))

@@ -13,7 +13,7 @@ build_info chain context deadline delegate dispatch endpoint errors garbage invo
 locks main masquerade plugin restore sublink undo verbs witness
 host.caller_env host.command host.conntrack host.devices host.firewalld host.iptables host.journal
 host.links host.netns host.nftables host.packets host.port_vlans host.routing host.rtnl
-host.snapshots host.store host.sublinks host.sysctl host.tap host.tc host.unix_call
+host.rtnl_socket host.snapshots host.store host.sublinks host.sysctl host.tap host.tc host.unix_call
 protocol.addresses protocol.args protocol.config protocol.names protocol.netconf protocol.request
 protocol.result protocol.spec protocol.versions
 """

@@ -79,7 +79,7 @@ BELOW = {
 }
 AMONG_ADAPTERS = {
     "links": {"netns", "rtnl", "snapshots"},
-    "rtnl": {"netns"},
+    "rtnl": {"netns", "rtnl_socket"},
     "tc": {"links", "rtnl", "snapshots"},
     "port_vlans": {"rtnl", "snapshots"},
     "conntrack": {"rtnl"},
@@ -136,7 +136,7 @@ def test_a_module_imports_only_what_is_below_it(path):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("pyroute2", {"cni_plugins.host.rtnl", "cni_plugins.host.conntrack"}),
+        ("pyroute2", {f"cni_plugins.host.{name}" for name in ("rtnl", "rtnl_socket", "conntrack")}),
         ("subprocess", {"cni_plugins.host.command"}),
         ("ctypes", {"cni_plugins.host.netns"}),
         ("netaddr", set()),

@@ -1,7 +1,6 @@
-"""rtnetlink: the only importer of pyroute2, and the one place every request goes through.
+"""rtnetlink: the one place every request goes through, and with rtnl_socket pyroute2's home.
 
-Source: rtnetlink(7); pyroute2's IPRoute.  Never ``IPRoute(netns=…)``, which forks and creates a
-namespace that is missing.
+Source: rtnetlink(7).
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 from cni_plugins.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cni_plugins.deadline import Deadline
 
 GROUP_LINK = 1 << 0
@@ -33,9 +30,10 @@ class Rtnl:
 
     def __init__(self) -> None:
         spare_imports()
-        from pyroute2.iproute.linux import IPRoute  # noqa: PLC0415 - longer than the rest of a call
+        # longer than the rest of a call
+        from cni_plugins.host.rtnl_socket import RtnlSocket  # noqa: PLC0415
 
-        self._socket = IPRoute(ext_ack=True, strict_check=True)
+        self._socket = RtnlSocket()
 
     def __enter__(self) -> Self:
         return self
@@ -68,10 +66,9 @@ class Rtnl:
             _complete_tbf()
         elif attributes.get("kind") == "macvlan":
             _complete_macvlan()
-        call: Callable[..., Any] = getattr(self._socket, method)
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                answer = list(call(*args, **attributes) or ())
+                answer = list(self._socket.call(method, *args, **attributes) or ())
             except NetlinkDumpInterrupted:  # pyroute2 has the class, and 0.9.7 never raises it
                 continue
             except NetlinkError as e:
@@ -96,7 +93,7 @@ class Rtnl:
         except KernelError as e:
             if e.errno != errno.EEXIST:
                 raise
-        found = self._socket.get_netnsid(fd=fd)
+        found = self._socket.call("get_netnsid", fd=fd)
         number = found["nsid"] if found else -1
         if number < 0:
             raise kernel_error("number a network namespace", errno.ENOENT, "it has no number")

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.node import Node, Pod
+from tests.kit.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     """A host of its own."""
     node = Node()
-    yield node
+    if request.config.getoption("--served"):
+        with Server(node.enter()) as server:
+            yield node
+            assert server.fallbacks() == {}
+    else:
+        yield node
     node.close()
 
 
