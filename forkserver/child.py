@@ -168,13 +168,14 @@ def _serve(
     request = Request(go.env, lambda: go.stdin, deadline, go.header.caller)
     reply = dispatch.run(plugin, request)
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    log(f"ended {call_id} {reply.exit_code}")
     _report(reports, ANSWERED)
     connection.settimeout(None)
     try:
         connection.sendall(wire.reply(reply.exit_code, reply.stdout, reply.stderr))
     except OSError:
-        return  # nobody waits for it any more
+        log(f"ended {call_id}: nobody waits for its answer any more")
+    else:
+        log(f"ended {call_id} {reply.exit_code}")
 
 
 def _become(go: wire.Go, limits: tuple[tuple[int, int], ...]) -> None:

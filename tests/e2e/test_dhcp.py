@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.kit.confs import chained
-from tests.kit.dhcp import SERVER, Daemon, Lan, wait_for
+from tests.kit.dhcp import SERVER, Daemon, Lan
 from tests.kit.fixtures import node, pod
+from tests.kit.waiting import wait_for
 
 __all__ = ["node", "pod"]
 pytestmark = pytest.mark.e2e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -76,11 +77,12 @@ def started(
     return process
 
 
-def hanging(node: Node) -> str:
+def hanging(node: Node, verb: str = "ADD", then: str = "exec sleep 100") -> str:
     """A CNI_PATH with an IPAM plugin ``slow`` that hangs, and tells that it was called."""
     place = Path(node.scratch) / "hanging"
     place.mkdir(exist_ok=True)
-    Node.install(str(place), "slow", f"echo >> {place}/called\nexec sleep 100\n")
+    script = f'[ "$CNI_COMMAND" = {verb} ] || exit 0\necho >> {place}/called\n{then}\n'
+    Node.install(str(place), "slow", script)
     return str(place)
 
 
@@ -104,9 +106,9 @@ SLOW = bridge(ipam={"type": "slow"})
 # --- what is served -----------------------------------------------------------------------------
 
 
-def test_a_chain_s_whole_life_is_served(node, pod, server):
+def chain_s_life(node: Node, pod: Pod) -> int:
+    """ADD, CHECK and DEL of the five plugins; how many calls that were."""
     conf = {"cniVersion": "1.0.0", "name": "net1"}
-    before = snapshot(node, pod)
     made = 0
     previous: dict[str, Any] = {}
     chain = full_chain(host_port=8080)
@@ -120,6 +122,13 @@ def test_a_chain_s_whole_life_is_served(node, pod, server):
             request = {**conf, **keys, **previous}
             node.cni(keys["type"], verb, request, netns=pod, binaries=OURS).ok()
             made += 1
+    return made
+
+
+def test_a_chain_s_whole_life_is_served(node, pod, server):
+    made = chain_s_life(node, pod)
+    before = snapshot(node, pod)
+    made += chain_s_life(node, pod)
     assert server.calls() == {"begun": made, "answered": made, "lost": 0, "inFlight": 0}
     assert server.fallbacks() == {}
     assert_same(before, snapshot(node, pod))
@@ -343,12 +352,11 @@ def test_a_thousand_connections_that_say_nothing(node, pod, server):
     """They get their slots for a second each; calls are run meanwhile, by whomever."""
 
     def occupy(_: int) -> None:
-        with connected(node) as connection:
-            try:
-                connection.recv(4096)
-                connection.recv(1)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(3)
+            connection.connect(f"/proc/{node.holder_pid}/root{CALL_SOCKET}")
+            connection.recv(4096)
+            connection.recv(1)
 
     with concurrent.futures.ThreadPoolExecutor(1000) as pool:
         list(pool.submit(occupy, n) for n in range(1000))
@@ -364,7 +372,7 @@ def test_a_thousand_connections_that_say_nothing(node, pod, server):
 def test_all_slots_filled_with_hung_children(node, pod, server):
     path = hanging(node)
     hung = [
-        started(node, "bridge", "ADD", SLOW, CNI_PATH=path, CNI_CONTAINERID=f"c{n}", CNI_NETNS=p)
+        started(node, "bridge", "ADD", SLOW, CNI_PATH=path, CNI_CONTAINERID=f"h{n}", CNI_NETNS=p)
         for n, p in enumerate(node.pod(f"hung{n}").path for n in range(SLOTS))
     ]
     until(lambda: called(node) >= SLOTS, 60)
@@ -444,13 +452,13 @@ def test_a_child_that_is_killed_within_add_is_told_and_del_cleans_up(node, pod, 
     assert f"ended {call[1]}" not in server.log()
     assert server.fallbacks() == {"ended without an answer": 1}
     assert server.calls()["lost"] == 1
-    node.cni("bridge", "DEL", bridge(), netns=pod, binaries=OURS).ok()
+    node.cni("bridge", "DEL", SLOW, netns=pod, binaries=OURS, path=hanging(node)).ok()
     assert_same(before, snapshot(node, pod))
 
 
 def test_a_child_that_is_killed_within_del_is_replaced_by_the_bundle(node, pod, server):
     before = snapshot(node, pod)
-    path = hanging(node)
+    path = hanging(node, "DEL")
     process = started(node, "bridge", "DEL", SLOW, CNI_PATH=path)
     until(lambda: called(node) == 1)
     busy = next(c for c in children_of(server.status()["server"]["pid"]) if children_of(c))
@@ -466,8 +474,7 @@ def test_a_child_that_is_killed_within_del_is_replaced_by_the_bundle(node, pod, 
 
 
 def test_a_stop_lets_calls_end(node, pod, server):
-    path = hanging(node)
-    Node.install(path, "slow", f"echo >> {path}/called\nsleep 1\nexit 0\n")
+    path = hanging(node, "DEL", "sleep 1")
     process = started(node, "bridge", "DEL", SLOW, CNI_PATH=path)
     until(lambda: called(node) == 1)
     server.process.send_signal(signal.SIGTERM)
@@ -629,7 +636,7 @@ def another_build(where: Path) -> None:
 
 def test_an_upgrade_in_place_under_load(node):
     """A new build beside the old one, its launchers renamed one by one: no call fails."""
-    installed = Path(node.scratch) / "bin"
+    installed = Path(node.scratch) / "installed"
     shutil.copytree(DIST, installed)
     staged = Path(node.scratch) / "staged"
     another_build(staged)

@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.kit.waiting import LIMIT_S, wait_for
 
 if TYPE_CHECKING:
     from tests.kit.node import Node, Pod
@@ -19,16 +20,6 @@ ROOT = Path(__file__).parents[2]
 SOCKET = "/run/cni/dhcp.sock"
 SERVER = "192.168.1.1"
 STATE = "/var/lib/cni/dhcp/run-cni-dhcp.sock"
-LIMIT_S = 15.0
-
-
-def wait_for(what: str, condition: Any, limit_s: float = LIMIT_S) -> Any:
-    """Poll until a condition holds; what it answered."""
-    until = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < until, f"no {what} within {limit_s} s"
-        time.sleep(0.05)
-    return found
 
 
 class Lan:

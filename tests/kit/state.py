@@ -15,6 +15,8 @@ _VOLATILE_LINK = {
     "linkinfo", "inet6_addr_gen_mode", "address", "broadcast", "addr_info",
 }  # fmt: skip
 SHARED_FILES = (
+    "/run/cni-plugins/server/",
+    "/run/cni-plugins/fallbacks",
     "/var/lib/cni/networks/net1/lock",
     "/var/lib/cni/networks/net1/last_reserved_ip.",
     "/var/lib/cni/networks/.cni-plugins/net1/header.json",

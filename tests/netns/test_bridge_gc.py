@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.confs import bridge
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -70,7 +71,9 @@ def test_an_empty_list_is_a_list(node):
 def test_without_a_list_only_the_dead_go(node, absent):
     conf = bridge(ipMasq=True)
     attach(node, conf, 2)
+    links = len(node.links())
     node.sh("ip", "netns", "del", "pod1")
+    wait_for("the kernel to remove the link", lambda: len(node.links()) < links)
 
     node.cni("bridge", "GC", {**conf, **absent}, container_id="", ifname="").ok()
 

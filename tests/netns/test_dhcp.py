@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.confs import bridge, chained
-from tests.kit.dhcp import ROOT, SERVER, SOCKET, STATE, Daemon, Lan, cable, dhcp, wait_for
+from tests.kit.dhcp import ROOT, SERVER, SOCKET, STATE, Daemon, Lan, cable, dhcp
 from tests.kit.state import assert_same, snapshot
+from tests.kit.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.confs import bridge, chained
-from tests.kit.dhcp import SERVER, STATE, Daemon, Lan, cable, dhcp, wait_for
+from tests.kit.dhcp import SERVER, STATE, Daemon, Lan, cable, dhcp
+from tests.kit.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.confs import chained
-from tests.kit.dhcp import wait_for
 from tests.kit.state import assert_same, snapshot
+from tests.kit.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.kit.node import Node, Pod

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit.confs import chained
-from tests.kit.dhcp import wait_for
 from tests.kit.interfaces import EVERYWHERE, INTERFACES, Case, prepare
 from tests.kit.state import assert_same, snapshot
+from tests.kit.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.kit.node import Node, Pod
