@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from importlib import import_module
 
 from cni_plugins import catalog
@@ -27,7 +26,7 @@ pyroute2.netlink.rtnl.ifinfmsg
 
 
 def everything() -> None:
-    """Import it, and keep it out of the collector's way: its pages stay shared with children."""
+    """Import it."""
     spare_imports()
     for name in _LIBRARY.split():
         import_module(f"cni_plugins.{name}")
@@ -35,6 +34,3 @@ def everything() -> None:
         import_module(name)
     for module in catalog.PLUGINS.values():
         import_module(module)
-    gc.collect()
-    gc.freeze()
-    gc.disable()

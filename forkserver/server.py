@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.build_info import build_id
 from cni_plugins.delegate import is_of_build
-from forkserver import child, identity, preload, wire
+from forkserver import child, identity, preload, warmup, wire
 from forkserver.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -56,10 +57,7 @@ class Server:
         self._env = dict(env)
         self._entry = entry
         self._sockets = Sockets(env)
-        self._status = self._sockets.listeners[wire.STATUS]
-        self._pools = {
-            name: _Pool(self._sockets.listeners[name], *sizes) for name, sizes in _POOLS.items()
-        }
+        self._pools: dict[str, _Pool] = {}
         self._children: dict[int, _Child] = {}
         self._reports, self._to_server = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -71,7 +69,11 @@ class Server:
 
     def run(self) -> int:
         """Serve until TERM or INT; the exit status."""
-        preload.everything()
+        self._prepare()
+        self._sockets.open()
+        listeners = self._sockets.listeners
+        self._status = listeners[wire.STATUS]
+        self._pools = {name: _Pool(listeners[name], *sizes) for name, sizes in _POOLS.items()}
         self._ready = wire.ready(identity.observe())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
@@ -84,6 +86,17 @@ class Server:
                 self._signals.discard(signal.SIGHUP)
                 self._replace()
         return self._stop()
+
+    def _prepare(self) -> None:
+        """Have everything in memory that a call needs, where children share it."""
+        preload.everything()
+        if self._entry:
+            trouble = warmup.run(os.path.dirname(self._entry))
+            if trouble:
+                child.log(f"went on without a warm-up: {trouble}")
+        gc.collect()
+        gc.freeze()  # the collector would touch, and so copy, every page
+        gc.disable()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)

@@ -23,7 +23,7 @@ _LOCK = f"{wire.SOCKETS}/lock"
 
 
 class Sockets:
-    """The listening sockets by name, and the lock that one server of a node holds.
+    """The listening sockets by name once they are open, and the lock that one server holds.
 
     Args:
         env: LISTEN_PID and LISTEN_FDS say what was given.
@@ -43,7 +43,16 @@ class Sockets:
             os.close(self._lock)
             raise CniError(999, "another fork server serves this node", "`cnictl status`") from e
         self._are_given = bool(given)
-        self.listeners = given or {name: _listen(name) for name in _NAMES}
+        self.listeners = given
+
+    def open(self) -> None:
+        """Listen, where nobody gave sockets.
+
+        Raises:
+            OSError: as for the constructor.
+        """
+        if not self._are_given:
+            self.listeners = {name: _listen(name) for name in _NAMES}
 
     def close(self) -> None:
         """Listen no longer; sockets that others gave stay theirs."""

@@ -10,7 +10,8 @@ from typing import Any
 from forkserver import wire
 from forkserver.sockets import path_of
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 10.0
+"""Longer than a server of systemd's sockets takes to start."""
 
 
 def ask() -> dict[str, Any] | None:
