@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import resource
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.build_info import build_id
 from cni_plugins.delegate import is_of_build
-from forkserver import child, identity, preload, warmup, wire
+from forkserver import child, identity, preload, wire
+from forkserver.pages import Range, populate
 from forkserver.sockets import Sockets
+from forkserver.warmup import Warmup, keep_from_collector
 
 if TYPE_CHECKING:
     import socket
@@ -58,6 +59,7 @@ class Server:
         self._entry = entry
         self._sockets = Sockets(env)
         self._pools: dict[str, _Pool] = {}
+        self._pages: tuple[Range, ...] = ()
         self._children: dict[int, _Child] = {}
         self._reports, self._to_server = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -91,12 +93,11 @@ class Server:
         """Have everything in memory that a call needs, where children share it."""
         preload.everything()
         if self._entry:
-            trouble = warmup.run(os.path.dirname(self._entry))
-            if trouble:
-                child.log(f"went on without a warm-up: {trouble}")
-        gc.collect()
-        gc.freeze()  # the collector would touch, and so copy, every page
-        gc.disable()
+            warmup = Warmup(os.path.dirname(self._entry))
+            self._pages = warmup.pages
+            if warmup.problem:
+                child.log(f"went on without a warm-up: {warmup.problem}")
+        keep_from_collector()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)
@@ -117,6 +118,7 @@ class Server:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             self._close_but(pool.listener)
+            populate(self._pages)
             child.run(pool.listener, self._to_server, self._ready, self._limits)
         pool.children.add(pid)
         self._children[pid] = _Child(name)

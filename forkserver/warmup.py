@@ -11,20 +11,27 @@ Source: PEP 659; unshare(2), mount_namespaces(7).
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import threading
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from cni_plugins import catalog, dispatch
 from cni_plugins.deadline import Deadline
 from cni_plugins.protocol.request import Request
+from forkserver.pages import Range, common
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROUNDS = 4
 """PEP 659 specializes what ran eight times; most of it runs more than once in a call."""
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
 _MS_REC, _MS_PRIVATE, _MS_BIND = 0x4000, 1 << 18, 0x1000
 _NETNS = "/run/netns/warmup"
+_RESULT = "/run/result"
 _SUBNETS = ("10.255.255.0/28", "fd00:ffff::/124")
 _CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -55,26 +62,41 @@ _CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run(bin_dir: str) -> str:
-    """Make the calls; "" or what went wrong, which harms nothing.
+class Warmup:
+    """The calls, made at once.
 
     Args:
         bin_dir: where the executables of this build are, for delegates.
+
+    Attributes:
+        pages: what children had better copy before their call.
+        problem: "" or what went wrong, which harms nothing.
     """
-    said: list[str] = []
-    thread = threading.Thread(target=_stand_apart, args=(bin_dir, said))
-    thread.start()
-    thread.join()
-    return said[0] if said else ""
+
+    def __init__(self, bin_dir: str) -> None:
+        self.pages: tuple[Range, ...] = ()
+        self.problem = ""
+        thread = threading.Thread(target=self._stand_apart, args=(bin_dir,))
+        thread.start()
+        thread.join()
+
+    def _stand_apart(self, bin_dir: str) -> None:
+        try:
+            _enter_namespaces()
+            for _ in range(ROUNDS):
+                for call in _life(bin_dir):
+                    call()
+            keep_from_collector()
+            self.pages = common(_life(bin_dir))
+        except Exception as e:  # noqa: BLE001 - whatever it is, the server serves without it
+            self.problem = f"{type(e).__name__}: {e}"
 
 
-def _stand_apart(bin_dir: str, said: list[str]) -> None:
-    try:
-        _enter_namespaces()
-        for _ in range(ROUNDS):
-            _live_once(bin_dir)
-    except Exception as e:  # noqa: BLE001 - whatever it is, the server serves without it
-        said.append(f"{type(e).__name__}: {e}")
+def keep_from_collector() -> None:
+    """The garbage collector would touch, and so copy, every page of a child."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
 
 
 def _enter_namespaces() -> None:
@@ -107,22 +129,20 @@ def _check(status: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _live_once(bin_dir: str) -> None:
-    """ADD, CHECK and DEL of a chain, STATUS and VERSION."""
-    previous: dict[str, Any] = {}
-    for plugin, keys in _CHAIN:
-        answer = _call(plugin, "ADD", {**keys, **previous}, bin_dir)
-        if answer:
-            previous = {"prevResult": json.loads(answer)}
-    for plugin, keys in _CHAIN:
-        for verb in ("CHECK", "STATUS", "VERSION"):
-            _call(plugin, verb, {**keys, **previous}, bin_dir)
+def _life(bin_dir: str) -> Iterator[Callable[[], object]]:
+    """The calls of a chain in their order: ADD, CHECK, STATUS, VERSION and DEL."""
+    for verb in ("ADD", "CHECK", "STATUS", "VERSION"):
+        for plugin, keys in _CHAIN:
+            yield partial(_call, plugin, verb, keys, bin_dir)
     for plugin, keys in reversed(_CHAIN):
-        _call(plugin, "DEL", {**keys, **previous}, bin_dir)
+        yield partial(_call, plugin, "DEL", keys, bin_dir)
 
 
-def _call(plugin_type: str, verb: str, keys: dict[str, Any], bin_dir: str) -> bytes:
-    """One call's answer, b"" when it failed: a node may lack a tool or a qdisc."""
+def _call(plugin_type: str, verb: str, keys: dict[str, Any], bin_dir: str) -> None:
+    """Make a call; that it succeeds is not needed: a node may lack a tool or a qdisc.
+
+    The result goes from one plugin to the next through a file, since each may run in a child.
+    """
     env = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "CNI_COMMAND": verb,
@@ -132,10 +152,17 @@ def _call(plugin_type: str, verb: str, keys: dict[str, Any], bin_dir: str) -> by
         "CNI_PATH": bin_dir,
     }
     document = {"cniVersion": "1.0.0", "name": "warmup", "type": plugin_type, **keys}
+    if os.path.exists(_RESULT):
+        with open(_RESULT, "rb") as file:
+            document["prevResult"] = json.loads(file.read())
     if verb == "STATUS":
         document["cniVersion"] = "1.1.0"
     plugin = catalog.find(plugin_type)
     assert plugin is not None
     stdin = json.dumps(document).encode()
     reply = dispatch.run(plugin, Request(env, lambda: stdin, Deadline.after(5)))
-    return reply.stdout if reply.exit_code == 0 else b""
+    if verb == "ADD" and reply.exit_code == 0:
+        with open(_RESULT, "wb") as file:
+            file.write(reply.stdout)
+    elif verb == "DEL" and plugin_type == "bridge":
+        os.unlink(_RESULT)
