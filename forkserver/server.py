@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-_POOLS = {wire.CALL: (8, 64), wire.QUICK: (2, 10)}
+_POOLS = {wire.CALL: (8, 64), wire.QUICK: (4, 12)}
 """Children that wait, and children in all, for each socket."""
 _STOP_S = child.HARD_LIMIT_S + 10
 _RECORDS = 4096
