@@ -346,6 +346,7 @@ def watch(event, args):
         found.append((event, str(args)))
 
 import ctypes.util, selectors, socket, subprocess, traceback  # theirs, not ours
+import pyroute2.iproute.linux  # reads the scheduler's clock
 sys.addaudithook(watch)
 for name in sys.argv[1:]:
     import_module(name)
