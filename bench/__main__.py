@@ -6,36 +6,86 @@ python -m bench [--reference DIR] [--rounds N] [--write]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from bench import chained, interfaces
+from bench import chained, interfaces, plot, pods
 from bench.node import Call, conf, sh
+from bench.server import Server, served
 
 OURS = os.path.abspath("dist/bin")
 PAGE = Path("docs/performance.md")
+DATA = PAGE.with_suffix(".json")
+PLOT = PAGE.with_suffix(".svg")
+STANDALONE = "standalone"
+"""Our executables while no server is there; what is called "ours" is served."""
 BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
 LEASES = 60_000
 
 Sample = Callable[[str], dict[str, float]]
 
 
-def compare(
-    rounds: int, suites: dict[str, str], sample: Sample
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each step by suite; the suites take turns, the first round only warms up."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for n in range(rounds + 1):
-        for suite, directory in suites.items():
-            for step, seconds in sample(directory).items():
-                if n:
-                    found.setdefault(step, {}).setdefault(suite, []).append(seconds)
-    return found
+Found = dict[str, dict[str, list[float]]]
+"""Seconds by step and suite."""
+
+
+class Bench:
+    """The suites, and the server that serves the calls of ours.
+
+    Args:
+        reference: the other suite's executables.
+        rounds: how many samples of everything.
+    """
+
+    def __init__(self, reference: str, rounds: int) -> None:
+        self.suites = {"ours": OURS, STANDALONE: OURS, "reference": reference}
+        self.rounds = rounds
+        self.server = Server(OURS)
+        self._standalone = 0
+        self._before = self.server.status()
+
+    def compare(self, sample: Sample, suites: dict[str, str] | None = None, more: int = 1) -> Found:
+        """Seconds of each step by suite; they take turns, the first round only warms up."""
+        found: Found = {}
+        for n in range(self.rounds * more + 1):
+            for suite, directory in (suites or self.suites).items():
+                with self._with_server_or_not(suite):
+                    for step, seconds in sample(directory).items():
+                        if n:
+                            found.setdefault(step, {}).setdefault(suite, []).append(seconds)
+        return found
+
+    @contextlib.contextmanager
+    def _with_server_or_not(self, suite: str) -> Iterator[None]:
+        if suite != STANDALONE:
+            yield
+            return
+        before = sum(self.server.status()["fallbacks"].values())
+        with self.server.away():
+            yield
+        self._standalone += sum(self.server.status()["fallbacks"].values()) - before
+
+    def finish(self) -> str:
+        """Stop the server; a line that says what it served.
+
+        Raises:
+            SystemExit: a call that should have been served was not.
+        """
+        after = self.server.status()
+        self.server.close()
+        calls, fallbacks = served(self._before, after)
+        if fallbacks != self._standalone:
+            raise SystemExit(f"{fallbacks - self._standalone} calls were not served: {after}")
+        whole, own = (after["server"]["memoryKiB"][key] / 1024 for key in ("server", "child"))
+        memory = f"its memory is {whole:.0f} MiB, a child's own {own:.1f} MiB"
+        return f"- the server served {calls} calls, and none fell back; {memory}"
 
 
 def version(directory: str) -> dict[str, float]:
@@ -114,47 +164,59 @@ def first_add(suites: dict[str, str]) -> float:
     return seconds
 
 
-def measure(reference: str, rounds: int) -> list[str]:
-    """The lines of the report."""
-    suites = {"ours": OURS, "reference": reference}
-    found = compare(rounds * 2, suites, version)
-    found |= compare(rounds, suites, whole_life(label=""))
-    found |= compare(rounds, suites, whole_life("10.9.0.0/16", "fd00:9::/64", label=", dual stack"))
+def measure(bench: Bench) -> tuple[Found, list[str]]:
+    """All figures, and the lines that follow the table."""
+    suites = bench.suites
+    found = bench.compare(version, more=2)
+    found |= bench.compare(pods.chain)
+    for at_once in (1, 4, 16):
+        found |= bench.compare(partial(pods.per_second, in_flight=at_once, count=32))
+    found |= bench.compare(whole_life(label=""))
+    found |= bench.compare(whole_life("10.9.0.0/16", "fd00:9::/64", label=", dual stack"))
     for count in (10, LEASES):
         for suite in suites:
             write_leases(count, suite)
-        found |= compare(rounds, suites, lease_cost(count, suites))
-    found |= compare(rounds, suites, chained.lives)
+        found |= bench.compare(lease_cost(count, suites))
+    found |= bench.compare(chained.lives)
     interfaces.prepare()
-    with interfaces.dhcp_network(suites):
+    reference = suites["reference"]
+    ours = {name: place for name, place in suites.items() if name != "reference"}
+    with interfaces.dhcp_network({"ours": OURS, "reference": reference}):
         for plugin in interfaces.PLUGINS:
-            theirs = os.path.join(reference, plugin)
-            which = suites if os.path.exists(theirs) else {"ours": OURS}
-            found |= compare(rounds, which, interfaces.life(plugin, which))
+            which = suites if os.path.exists(os.path.join(reference, plugin)) else ours
+            found |= bench.compare(interfaces.life(plugin, which), which)
     for existing in chained.EXISTING:
+        # a server in this namespace serves no call of another: these hosts have none
+        alone = {STANDALONE: OURS}
         for backend in ("iptables", "nftables"):
-            which = suites if backend == "iptables" else {"ours": OURS}
-            sample = chained.add_cost(existing, {"backend": backend})
-            found |= compare(rounds, which, sample)
-    lines = ["| step | ours ms | reference ms | ratio | spread ours | spread reference |"]
-    lines.append("|---|---|---|---|---|---|")
-    for step, by_suite in found.items():
-        lines.append(row(step, by_suite))
+            which = alone | ({"reference": reference} if backend == "iptables" else {})
+            found |= bench.compare(chained.add_cost(existing, {"backend": backend}), which)
     once = f"- ours, the first ADD over {LEASES} leases of another suite: {first_add(suites):.1f} s"
-    lines += ["", *ratios(found), once]
-    lines += chained.connection_lines(chained.connection_cost(OURS, rounds))
-    lines += ["", "Tools that each verb executes:", "", *chained.execution_lines(suites)]
+    lines = [*ratios(found), once, bench.finish()]
+    lines += chained.connection_lines(chained.connection_cost(OURS, bench.rounds))
+    executed = chained.execution_lines({"ours": OURS, "reference": reference})
+    return found, [*lines, "", "Tools that each verb executes:", "", *executed]
+
+
+def table(found: Found) -> list[str]:
+    """Medians in milliseconds, their ratio to the reference's, and the spread of the samples."""
+    head = ["step", "served", STANDALONE, "reference", "served ratio", "standalone ratio"]
+    lines = [f"| {' | '.join([*head, 'spread: served', STANDALONE, 'reference'])} |"]
+    lines.append("|---" * 9 + "|")
+    for step, by_suite in found.items():
+        samples = [by_suite.get(suite) for suite in ("ours", STANDALONE, "reference")]
+        medians = [f"{statistics.median(s) * 1000:.1f}" if s else "-" for s in samples]
+        compared = [ratio(by_suite, suite) for suite in ("ours", STANDALONE)]
+        cells = [step, *medians, *(f"{r:.2f}" if r else "-" for r in compared)]
+        lines.append(f"| {' | '.join([*cells, *(spread(s) if s else '-' for s in samples)])} |")
     return lines
 
 
-def row(step: str, by_suite: dict[str, list[float]]) -> str:
-    """A line of the table; spread is the middle half of the samples."""
-    ours, theirs = by_suite["ours"], by_suite.get("reference")
-    if theirs is None:
-        return f"| {step} | {statistics.median(ours) * 1000:.1f} | - | - | {spread(ours)} | - |"
-    cells = [f"{statistics.median(s) * 1000:.1f}" for s in (ours, theirs)]
-    ratio = f"{statistics.median(ours) / statistics.median(theirs):.2f}"
-    return f"| {step} | {cells[0]} | {cells[1]} | {ratio} | {spread(ours)} | {spread(theirs)} |"
+def ratio(by_suite: dict[str, list[float]], suite: str) -> float:
+    """Median by the reference's median, 0 where one of them is missing."""
+    if suite not in by_suite or "reference" not in by_suite:
+        return 0.0
+    return statistics.median(by_suite[suite]) / statistics.median(by_suite["reference"])
 
 
 def spread(samples: list[float]) -> str:
@@ -163,9 +225,9 @@ def spread(samples: list[float]) -> str:
     return f"{first * 1000:.1f} to {third * 1000:.1f}"
 
 
-def ratios(found: dict[str, dict[str, list[float]]]) -> list[str]:
+def ratios(found: Found) -> list[str]:
     """How our own cost grows."""
-    median = {step: statistics.median(s["ours"]) for step, s in found.items()}
+    median = {step: statistics.median(s.get("ours") or s[STANDALONE]) for step, s in found.items()}
     dual = median["bridge ADD, dual stack"] / median["bridge ADD"]
     lines = [f"- ours, bridge ADD: dual stack costs {dual:.2f} of IPv4 alone"]
     for step in ("ADD", "DEL", "DEL unknown"):
@@ -207,16 +269,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help="keep the figures in the docs")
     options = parser.parse_args()
-    table = measure(options.reference, options.rounds)
-    report = "\n".join(
-        [*table, "", "Imports of a fresh process for a bridge ADD:", "", *import_times()]
-    )
+    bench = Bench(options.reference, options.rounds)
+    found, lines = measure(bench)
+    heading = "Imports of a standalone process for a bridge ADD:"
+    report = "\n".join([*table(found), "", *lines, "", heading, "", *import_times()])
     print(report)
     if options.write:
         text = PAGE.read_text(encoding="utf-8")
         head, _, rest = text.partition(BEGIN)
         tail = rest.partition(END)[2]
-        PAGE.write_text(f"{head}{BEGIN}\n{report}\n{END}{tail}", encoding="utf-8")
+        plotted = f"![ratios to the reference's medians]({PLOT.name})"
+        PAGE.write_text(f"{head}{BEGIN}\n{plotted}\n\n{report}\n{END}{tail}", encoding="utf-8")
+        DATA.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        compared = {
+            step: {suite: ratio(by_suite, suite) for suite in ("ours", STANDALONE)}
+            for step, by_suite in found.items()
+        }
+        PLOT.write_text(plot.bars(compared), encoding="utf-8")
 
 
 main()

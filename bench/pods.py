@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +11,6 @@ from bench.chained import CHAINED, ports
 from bench.node import Call, conf, sh
 
 _ORDER = ("bridge", *CHAINED)
-CALLS = {"ADD": 5, "CHECK": 4, "DEL": 5}
 
 
 class Pod:
@@ -96,8 +94,3 @@ def per_second(directory: str, in_flight: int, count: int) -> dict[str, float]:
         f"a pod's ADD, {in_flight} at once": (added - began) / count,
         f"a pod's DEL, {in_flight} at once": (deleted - added) / count,
     }
-
-
-def forget_rules() -> None:
-    """As on a node where nothing was ever added."""
-    subprocess.run(["ip", "link", "del", "br0"], check=False, capture_output=True)

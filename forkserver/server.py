@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _POOLS = {wire.CALL: (8, 64), wire.QUICK: (4, 12)}
 """Children that wait, and children in all, for each socket."""
 _STOP_S = child.HARD_LIMIT_S + 10
+_RETRY_S = 0.5
 _RECORDS = 4096
 
 
@@ -82,8 +83,8 @@ class Server:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         child.log(f"build {build_id()} serves")
         while not self._signals & {signal.SIGTERM, signal.SIGINT}:
-            self._refill()
-            self._wait()
+            is_full = self._refill()
+            self._wait(None if is_full else _RETRY_S)
             if self._signals & {signal.SIGHUP}:
                 self._signals.discard(signal.SIGHUP)
                 self._replace()
@@ -102,39 +103,36 @@ class Server:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)
 
-    def _refill(self) -> None:
+    def _refill(self) -> bool:
+        """Fork what is missing; False when that was not possible."""
         for name, pool in self._pools.items():
             idle = sum(not self._children[pid].accepted for pid in pool.children)
             for _ in range(min(pool.idle - idle, pool.limit - len(pool.children))):
-                self._fork(name, pool)
+                if not self._fork(name, pool):
+                    return False
+        return True
 
-    def _fork(self, name: str, pool: _Pool) -> None:
+    def _fork(self, name: str, pool: _Pool) -> bool:
         try:
             pid = os.fork()
         except OSError as e:
             child.log(f"fork: {e.strerror}")
-            time.sleep(0.1)  # launchers run calls themselves meanwhile
-            return
+            return False
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            self._close_but(pool.listener)
+            self._sockets.leave(pool.listener)
+            for fd in (self._reports, self._wake, self._waker):
+                os.close(fd)
             populate(self._pages)
             child.run(pool.listener, self._to_server, self._ready, self._limits)
         pool.children.add(pid)
         self._children[pid] = _Child(name)
+        return True
 
-    def _close_but(self, kept: socket.socket) -> None:
-        """A child holds neither the other sockets nor the server's ends of the pipes."""
-        for listener in self._sockets.listeners.values():
-            if listener is not kept:
-                listener.close()
-        for fd in (self._reports, self._wake, self._waker):
-            os.close(fd)
-
-    def _wait(self) -> None:
+    def _wait(self, timeout_s: float | None) -> None:
         """Until a child reports or ends, somebody asks, or a signal comes."""
         status = self._status.fileno()
-        ready, _, _ = select.select([self._reports, self._wake, status], [], [])
+        ready, _, _ = select.select([self._reports, self._wake, status], [], [], timeout_s)
         _drain(self._wake)
         self._catch_up()
         if status in ready:
@@ -244,8 +242,9 @@ class Server:
                 self._entry, [self._entry, "serve"], {**self._env, **variables}
             )
         except OSError as e:
-            child.log(f"run {self._entry}: {e.strerror}; going on as before")
-            signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+            # descriptors of this server were given other numbers: it cannot go on
+            child.log(f"run {self._entry}: {e.strerror}")
+            os._exit(1)
 
     def _stop(self) -> int:
         """Take no more calls; end when those in flight have ended."""

@@ -61,6 +61,13 @@ class Sockets:
             if not self._are_given:
                 os.unlink(path_of(name))
 
+    def leave(self, kept: socket.socket) -> None:
+        """In a child: hold one socket and no more, above all not the lock."""
+        os.close(self._lock)
+        for listener in self.listeners.values():
+            if listener is not kept:
+                listener.close()
+
     def hand_over(self) -> dict[str, str]:
         """Make a program that is executed next the one that listens; its variables.
 
