@@ -44,6 +44,24 @@ def tool_lock(ctx: Context, tool: str) -> Iterator[None]:
 
 
 @contextmanager
+def iptables_lock(ctx: Context, backend: str = "iptables") -> Iterator[None]:
+    """The lock of iptables, under which a look at the rules stays true: they are listed once.
+
+    Args:
+        ctx: the call.
+        backend: what is used, "" when that is not known yet; another needs no such lock.
+
+    Raises:
+        Busy: as for :func:`tool_lock`.
+    """
+    if backend not in {"", "iptables"}:
+        yield
+        return
+    with tool_lock(ctx, "iptables"), ctx.tools.iptables.listed_once():
+        yield
+
+
+@contextmanager
 def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[None]:
     """Hold a lock; its file goes with it.
 

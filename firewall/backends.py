@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cni_plugins.errors import ExecError
 from cni_plugins.host.firewalld import Firewalld
 from cni_plugins.host.nftables import NotThere
-from cni_plugins.locks import tool_lock
+from cni_plugins.locks import iptables_lock
 from cni_plugins.masquerade import Owner
 from cni_plugins.undo import Cleanup
 from firewall import iptables_rules, nftables_rules
@@ -84,13 +84,12 @@ def _plans(
 
 def _change_iptables(ctx: Context, conf: FirewallConf, *, with_addresses: bool) -> None:
     iptables = ctx.tools.iptables
-    with tool_lock(ctx, IPTABLES):
-        for family in sorted({ip.family for ip in conf.ips}):
-            present = iptables.rules(family, iptables_rules.TABLE)
-            plans = _plans(conf, family, with_addresses=with_addresses)
-            commands = iptables_rules.commands(present, plans)
-            if commands:
-                iptables.restore(family, iptables_rules.TABLE, commands)
+    for family in sorted({ip.family for ip in conf.ips}):
+        present = iptables.rules(family, iptables_rules.TABLE)
+        plans = _plans(conf, family, with_addresses=with_addresses)
+        commands = iptables_rules.commands(present, plans)
+        if commands:
+            iptables.restore(family, iptables_rules.TABLE, commands)
 
 
 def discard(ctx: Context, backend: str, zone: str, ips: tuple[Network, ...]) -> None:
@@ -104,7 +103,7 @@ def discard(ctx: Context, backend: str, zone: str, ips: tuple[Network, ...]) -> 
         mark = owner_of(ctx).mark
         _discard_marked(ctx, lambda comment: comment.startswith(mark))
     elif backend == IPTABLES:
-        with tool_lock(ctx, IPTABLES):
+        with iptables_lock(ctx):
             for family in sorted({ip.family for ip in ips}):
                 present = ctx.tools.iptables.rules(family, iptables_rules.TABLE)
                 commands = iptables_rules.removal(present, ips, family)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.errors import CniError, ExecError, Unavailable
 from cni_plugins.host.journal import Journal
+from cni_plugins.locks import iptables_lock
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.addresses import parse_network
 from cni_plugins.undo import Cleanup
@@ -33,15 +34,21 @@ _ORDER = (FIREWALLD, IPTABLES, NFTABLES)
 def add(ctx: Context, conf: FirewallConf) -> Result:
     """Let the container's traffic through, under its bridge's policy."""
     assert conf.chained is not None
-    backend = choose(ctx, conf)
-    ctx.plan |= {"backend": backend, "ips": [str(ip) for ip in conf.ips], "zone": conf.zone}
-    ctx.undo.push("firewall rules", backends.discard, ctx, backend, conf.zone, conf.ips)
-    apply(ctx, conf, backend)
+    with iptables_lock(ctx, lock_of(conf, conf.backend)):
+        backend = choose(ctx, conf)
+        ctx.plan |= {"backend": backend, "ips": [str(ip) for ip in conf.ips], "zone": conf.zone}
+        ctx.undo.push("firewall rules", backends.discard, ctx, backend, conf.zone, conf.ips)
+        apply(ctx, conf, backend)
     return conf.chained
 
 
+def lock_of(conf: FirewallConf, backend: str) -> str:
+    """The backend for the lock: policies beside firewalld may be iptables'."""
+    return "" if backend == FIREWALLD and conf.ingress_policy != OPEN else backend
+
+
 def apply(ctx: Context, conf: FirewallConf, backend: str) -> None:
-    """Make the rules of the container and of its bridge's policy."""
+    """Make the rules of the container and of its bridge's policy, under the lock of iptables."""
     if backend == FIREWALLD:
         backends.apply_firewalld(ctx, conf)
         if conf.ingress_policy != OPEN:
@@ -52,7 +59,9 @@ def apply(ctx: Context, conf: FirewallConf, backend: str) -> None:
 
 def restore(ctx: Context, conf: FirewallConf) -> None:
     """Make the rules again, as they were added: somebody flushed them."""
-    apply(ctx, conf, str(ctx.plan.get("backend") or choose(ctx, conf)))
+    noted = str(ctx.plan.get("backend") or "")
+    with iptables_lock(ctx, lock_of(conf, noted)):
+        apply(ctx, conf, noted or choose(ctx, conf))
 
 
 def delete(ctx: Context, conf: FirewallConf) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import CniError
-from cni_plugins.locks import tool_lock
+from cni_plugins.locks import iptables_lock
 from cni_plugins.protocol.addresses import parse_address
 from portmap import iptables_rules as rules
 from portmap.holder import is_alive
@@ -15,27 +15,26 @@ if TYPE_CHECKING:
     from cni_plugins.host.journal import Record
     from portmap.conf import Mapping, PortmapConf
 
-_TOOL = "iptables"
-
 
 def apply(ctx: Context, conf: PortmapConf) -> None:
     """Make the rules of every family; those of dead containers on the same ports make way.
+
+    To be called under the lock of iptables.
 
     Raises:
         CniError: a living container has one of the ports; nothing was changed.
         ExecError: iptables refused; nothing was changed in that family.
     """
     iptables = ctx.tools.iptables
-    with tool_lock(ctx, _TOOL):
-        pending = []
-        for family in conf.targets:
-            plan = rules.plan(ctx.network, ctx.container_id, conf, family)
-            present = iptables.rules(family, rules.TABLE)
-            own = [mapping for mapping in conf.mappings if mapping.is_of(family)]
-            evictions = _evictions(ctx, own, present, plan)
-            pending.append((family, [*evictions, *rules.commands(present, plan)]))
-        for family, commands in pending:
-            iptables.restore(family, rules.TABLE, commands)
+    pending = []
+    for family in conf.targets:
+        plan = rules.plan(ctx.network, ctx.container_id, conf, family)
+        present = iptables.rules(family, rules.TABLE)
+        own = [mapping for mapping in conf.mappings if mapping.is_of(family)]
+        evictions = _evictions(ctx, own, present, plan)
+        pending.append((family, [*evictions, *rules.commands(present, plan)]))
+    for family, commands in pending:
+        iptables.restore(family, rules.TABLE, commands)
 
 
 def _evictions(
@@ -63,7 +62,7 @@ def _evictions(
 def discard(ctx: Context) -> None:
     """Remove the container's rules in both families; repeatable."""
     iptables = ctx.tools.iptables
-    with tool_lock(ctx, _TOOL):
+    with iptables_lock(ctx):
         for family in (4, 6):
             present = iptables.rules(family, rules.TABLE)
             commands = rules.removal(present, ctx.network, ctx.container_id)
@@ -87,7 +86,7 @@ def missing(ctx: Context, conf: PortmapConf) -> list[str]:
 def collect(ctx: Context, keep: frozenset[tuple[str, str]]) -> None:
     """Remove the rules of a network's containers that are not to be kept."""
     kept = {rules.chain_name(ctx.network, container_id) for container_id, _ in keep}
-    with tool_lock(ctx, _TOOL):
+    with iptables_lock(ctx):
         for family in (4, 6):
             present = ctx.tools.iptables.rules(family, rules.TABLE)
             doomed = rules.of_network(present, ctx.network).keys() - kept

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni_plugins.errors import CniError, ExecError, KernelError, Unavailable
 from cni_plugins.host import sysctl
+from cni_plugins.locks import iptables_lock
 from cni_plugins.plugin import Verbs
 from cni_plugins.undo import Cleanup
 from portmap import iptables_backend, nftables_backend
@@ -24,10 +25,11 @@ def add(ctx: Context, conf: PortmapConf) -> Result:
     assert conf.chained is not None
     ctx.plan["backend"] = ""
     if conf.mappings and conf.targets:
-        backend = choose(ctx, conf)
-        ctx.undo.push("port mappings", _MODULES[backend].discard, ctx)
-        ctx.plan["backend"] = backend
-        _MODULES[backend].apply(ctx, conf)
+        with iptables_lock(ctx, conf.backend):
+            backend = choose(ctx, conf)
+            ctx.undo.push("port mappings", _MODULES[backend].discard, ctx)
+            ctx.plan["backend"] = backend
+            _MODULES[backend].apply(ctx, conf)
         allow_loopback(ctx, conf)
         forget_conversations(ctx, conf.mappings)
     return conf.chained
@@ -37,7 +39,8 @@ def restore(ctx: Context, conf: PortmapConf) -> None:
     """Make the rules again, as they were added: somebody flushed them."""
     backend = str(ctx.plan.get("backend") or "")
     if backend:
-        _MODULES[backend].apply(ctx, conf)
+        with iptables_lock(ctx, backend):
+            _MODULES[backend].apply(ctx, conf)
         allow_loopback(ctx, conf)
 
 

@@ -8,12 +8,13 @@ Source: iptables-restore(8), iptables-save(8).
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import Busy, ExecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cni_plugins.host.command import Runner
 
@@ -28,6 +29,19 @@ class Iptables:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._listed: dict[int, str] | None = None
+
+    @contextmanager
+    def listed_once(self) -> Iterator[None]:
+        """Within the block a family is listed once, until it is changed from here.
+
+        For callers that hold the lock under which this suite changes the rules.
+        """
+        self._listed = {}
+        try:
+            yield
+        finally:
+            self._listed = None
 
     def is_installed(self, family: int = 4) -> bool:
         """Whether the family's restore tool is there."""
@@ -40,6 +54,8 @@ class Iptables:
             Busy: another program holds the xtables lock.
             ExecError: the tool refused; the offending command is in the message.
         """
+        if self._listed is not None:
+            self._listed.pop(family, None)
         tool = f"{_PREFIX[family]}-restore"
         text = "\n".join((f"*{table}", *lines, "COMMIT", ""))
         argv = [tool, "--noflush", "--wait", str(_LOCK_WAIT_S)]
@@ -61,18 +77,25 @@ class Iptables:
 
         The whole rule set is listed, since asking for one table makes the kernel create it.
         """
-        tool = f"{_PREFIX[family]}-save"
-        if self._runner.which(tool) is None:
-            return ()
-        listed = self._runner.run([tool]).stdout.decode("utf-8", "replace")
         found = []
         current = ""
-        for line in listed.splitlines():
+        for line in self._list(family).splitlines():
             if line.startswith("*"):
                 current = line[1:].strip()
             elif current == table and line.startswith(("-A", ":")):
                 found.append(line)
         return tuple(found)
+
+    def _list(self, family: int) -> str:
+        if self._listed is not None and family in self._listed:
+            return self._listed[family]
+        tool = f"{_PREFIX[family]}-save"
+        if self._runner.which(tool) is None:
+            return ""
+        listed = self._runner.run([tool]).stdout.decode("utf-8", "replace")
+        if self._listed is not None:
+            self._listed[family] = listed
+        return listed
 
 
 def _culprit(stderr: str, text: str) -> str:
