@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import CniError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _FIRST_FD = 3
 _BACKLOG = 128
+_LOCK_WAIT_S = 2.0
 _NAMES = (wire.CALL, wire.QUICK, wire.STATUS)
 _LOCK = f"{wire.SOCKETS}/lock"
 
@@ -37,13 +39,24 @@ class Sockets:
         os.makedirs(wire.SOCKETS, 0o700, exist_ok=True)
         given = _given(env)
         self._lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+        if not self._take_lock():
             os.close(self._lock)
-            raise CniError(999, "another fork server serves this node", "`cnictl status`") from e
+            raise CniError(999, "another fork server serves this node", "`cnictl status`")
         self._are_given = bool(given)
         self.listeners = given
+
+    def _take_lock(self) -> bool:
+        """A child of a server that is no more may hold it for the moment until it looks."""
+        until = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
 
     def open(self) -> None:
         """Listen, where nobody gave sockets.

@@ -198,7 +198,7 @@ def test_a_call_stands_where_its_caller_stands(node, pod, server):
     script = f"""
 exec > {shown}/all
 pwd; umask; ulimit -n; ulimit -c; echo "$OWN"; ls -l /proc/self/fd | grep -c "sock\\|pipe"
-grep -E "^Sig(Ign|Blk)" /proc/self/status
+grep -E "^Sig(Ign|Blk)" /proc/self/status | sed "s/0.*\\(.......\\)$/\\1/"
 exit 1
 """
     Node.install(shown, "shown", script)
@@ -366,7 +366,7 @@ def test_a_thousand_connections_that_say_nothing(node, pod, server):
     earlier = server.fallbacks()
     whole_life(node, pod)
     assert server.fallbacks() == earlier
-    assert server.status()["server"]["children"]["all"] <= 12
+    assert server.status()["server"]["children"]["all"] <= 14
 
 
 def test_all_slots_filled_with_hung_children(node, pod, server):
@@ -541,7 +541,7 @@ def test_nothing_leaks(node, pod, server):
     for _ in range(20):
         whole_life(node, pod)
         answer(node, "bridge", "VERSION")
-    server.wait(lambda: server.status()["server"]["children"]["all"] == 10)
+    server.wait(lambda: server.status()["server"]["children"]["waiting"] == 12)
     assert len(os.listdir(f"/proc/{pid}/fd")) == before
     memory = server.status()["server"]["memoryKiB"]
     assert memory["server"] < 80 << 10
@@ -583,7 +583,7 @@ def test_the_server_is_killed_again_and_again_in_a_storm(node):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         calls = [pool.submit(one_life, node, n) for n in range(STORM)]
         while sum(call.done() for call in calls) < STORM - 100:
-            time.sleep(0.7)
+            time.sleep(1.5)
             group = [server.process.pid, *children_of(server.process.pid)]
             for pid in group:
                 try:
