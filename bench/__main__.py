@@ -51,10 +51,12 @@ class Bench:
         self._standalone = 0
         self._before = self.server.status()
 
-    def compare(self, sample: Sample, suites: dict[str, str] | None = None, more: int = 1) -> Found:
+    def compare(
+        self, sample: Sample, suites: dict[str, str] | None = None, rounds: int = 0
+    ) -> Found:
         """Seconds of each step by suite; they take turns, the first round only warms up."""
         found: Found = {}
-        for n in range(self.rounds * more + 1):
+        for n in range((rounds or self.rounds) + 1):
             for suite, directory in (suites or self.suites).items():
                 with self._with_server_or_not(suite):
                     for step, seconds in sample(directory).items():
@@ -167,10 +169,12 @@ def first_add(suites: dict[str, str]) -> float:
 def measure(bench: Bench) -> tuple[Found, list[str]]:
     """All figures, and the lines that follow the table."""
     suites = bench.suites
-    found = bench.compare(version, more=2)
+    found = bench.compare(version, rounds=2 * bench.rounds)
     found |= bench.compare(pods.chain)
-    for at_once in (1, 4, 16):
-        found |= bench.compare(partial(pods.per_second, in_flight=at_once, count=32))
+    without = {name: place for name, place in suites.items() if name != STANDALONE}
+    for at_once, which in ((1, without), (4, without), (16, suites)):
+        together = partial(pods.per_second, in_flight=at_once, count=32)
+        found |= bench.compare(together, which, rounds=3)
     found |= bench.compare(whole_life(label=""))
     found |= bench.compare(whole_life("10.9.0.0/16", "fd00:9::/64", label=", dual stack"))
     for count in (10, LEASES):

@@ -44,6 +44,13 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture
+def cleanup(node) -> Iterator[contextlib.ExitStack]:
+    """What is to end with the test, before its node does."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
 def server(node) -> Iterator[Server]:
     """Its server."""
     with Server(node.enter()) as server:
@@ -572,14 +579,14 @@ def one_life(node: Node, n: int, bin_dir: str = OURS) -> tuple[str, Any]:
     return f"storm{n}", outcome
 
 
-def test_the_server_is_killed_again_and_again_in_a_storm(node):
+def test_the_server_is_killed_again_and_again_in_a_storm(node, cleanup):
     """No ADD is lost but those that the log shows as begun and not ended; DEL leaves nothing."""
     for n in range(STORM):
         node.pod(f"storm{n}")
     node.cni("bridge", "ADD", storm_conf(), netns="/run/netns/storm0", container_id="x").ok()
     node.cni("bridge", "DEL", storm_conf(), netns="/run/netns/storm0", container_id="x").ok()
     before = snapshot(node)
-    server = Server(node.enter())
+    server = cleanup.enter_context(Server(node.enter()))
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         calls = [pool.submit(one_life, node, n) for n in range(STORM)]
         while sum(call.done() for call in calls) < STORM - 100:
@@ -634,7 +641,7 @@ def another_build(where: Path) -> None:
             entry.write_bytes(entry.read_bytes().replace(old.encode(), new.encode()))
 
 
-def test_an_upgrade_in_place_under_load(node):
+def test_an_upgrade_in_place_under_load(node, cleanup):
     """A new build beside the old one, its launchers renamed one by one: no call fails."""
     installed = Path(node.scratch) / "installed"
     shutil.copytree(DIST, installed)
@@ -642,7 +649,7 @@ def test_an_upgrade_in_place_under_load(node):
     another_build(staged)
     for n in range(100):
         node.pod(f"storm{n}")
-    server = Server(node.enter(), installed)
+    server = cleanup.enter_context(Server(node.enter(), installed))
     old = server.status()["server"]["build"]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(one_life, node, n, str(installed)) for n in range(100)]
@@ -653,7 +660,7 @@ def test_an_upgrade_in_place_under_load(node):
             entry.rename(installed / entry.name)
         outcomes = [call.result()[1] for call in calls]
     assert [o.stdout for o in outcomes if o.exit_code != 0] == []
-    time.sleep(max(0.0, 5.0))
+    time.sleep(5)
     served = server.calls()["answered"] if server.status()["server"]["build"] != old else 0
     earlier = server.fallbacks()
     for n in range(20):
@@ -668,4 +675,3 @@ def test_an_upgrade_in_place_under_load(node):
     assert server.status()["server"]["build"] == runtime.name != old
     assert server.calls()["answered"] - served == 20
     assert server.fallbacks() == earlier
-    server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -78,10 +79,16 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(LIMIT_S) == 0, self.log()
-        self._scratch.cleanup()
+        with contextlib.suppress(FileNotFoundError):
+            self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
