@@ -10,6 +10,7 @@ Source: PEP 659; unshare(2), mount_namespaces(7).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -165,4 +166,5 @@ def _call(plugin_type: str, verb: str, keys: dict[str, Any], bin_dir: str) -> No
         with open(_RESULT, "wb") as file:
             file.write(reply.stdout)
     elif verb == "DEL" and plugin_type == "bridge":
-        os.unlink(_RESULT)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_RESULT)

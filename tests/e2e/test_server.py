@@ -21,9 +21,10 @@ import pytest
 from cni_plugins import catalog
 from tests.kit.confs import bridge, full_chain, host_local
 from tests.kit.fixtures import pod
-from tests.kit.node import Node, Pod
+from tests.kit.node import Node, Outcome, Pod
 from tests.kit.server import DIST, Server
 from tests.kit.state import assert_same, snapshot
+from tests.kit.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,14 +98,6 @@ def called(node: Node) -> int:
     """How often ``slow`` was called."""
     path = Path(node.scratch) / "hanging" / "called"
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def until(is_so: Any, limit_s: float = 20.0) -> None:
-    """Wait for it."""
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 SLOW = bridge(ipam={"type": "slow"})
@@ -382,7 +375,7 @@ def test_all_slots_filled_with_hung_children(node, pod, server):
         started(node, "bridge", "ADD", SLOW, CNI_PATH=path, CNI_CONTAINERID=f"h{n}", CNI_NETNS=p)
         for n, p in enumerate(node.pod(f"hung{n}").path for n in range(SLOTS))
     ]
-    until(lambda: called(node) >= SLOTS, 60)
+    wait_for("all slots to hang", lambda: called(node) >= SLOTS, 60)
     assert server.calls()["inFlight"] == SLOTS
 
     conf = {"cniVersion": "1.1.0", "name": "n", "type": "loopback"}
@@ -409,7 +402,7 @@ def test_all_slots_filled_with_hung_children(node, pod, server):
 def test_a_killed_launcher_s_pipes_end_at_once_and_its_add_is_undone(node, pod, server):
     before = snapshot(node, pod)
     process = started(node, "bridge", "ADD", SLOW, CNI_PATH=hanging(node))
-    until(lambda: called(node) == 1)
+    wait_for("the delegate", lambda: called(node) == 1)
     process.kill()
     began = time.monotonic()
     process.communicate()
@@ -423,7 +416,7 @@ def test_a_killed_launcher_s_pipes_end_at_once_and_its_add_is_undone(node, pod, 
 def test_a_signal_reaches_the_call(node, pod, server, number):
     before = snapshot(node, pod)
     process = started(node, "bridge", "ADD", SLOW, CNI_PATH=hanging(node))
-    until(lambda: called(node) == 1)
+    wait_for("the delegate", lambda: called(node) == 1)
     process.send_signal(number)
     stdout, _ = process.communicate(timeout=10)
     assert number.name in json.loads(stdout)["msg"]
@@ -442,7 +435,7 @@ def children_of(pid: int) -> list[int]:
 def test_a_child_that_is_killed_within_add_is_told_and_del_cleans_up(node, pod, server):
     before = snapshot(node, pod)
     process = started(node, "bridge", "ADD", SLOW, CNI_PATH=hanging(node))
-    until(lambda: called(node) == 1)
+    wait_for("the delegate", lambda: called(node) == 1)
     pid = server.status()["server"]["pid"]
     busy = next(c for c in children_of(pid) if children_of(c))
     tools = children_of(busy)
@@ -467,7 +460,7 @@ def test_a_child_that_is_killed_within_del_is_replaced_by_the_bundle(node, pod, 
     before = snapshot(node, pod)
     path = hanging(node, "DEL")
     process = started(node, "bridge", "DEL", SLOW, CNI_PATH=path)
-    until(lambda: called(node) == 1)
+    wait_for("the delegate", lambda: called(node) == 1)
     busy = next(c for c in children_of(server.status()["server"]["pid"]) if children_of(c))
     tools = children_of(busy)
     Node.install(path, "slow", "exit 0\n")
@@ -483,7 +476,7 @@ def test_a_child_that_is_killed_within_del_is_replaced_by_the_bundle(node, pod, 
 def test_a_stop_lets_calls_end(node, pod, server):
     path = hanging(node, "DEL", "sleep 1")
     process = started(node, "bridge", "DEL", SLOW, CNI_PATH=path)
-    until(lambda: called(node) == 1)
+    wait_for("the delegate", lambda: called(node) == 1)
     server.process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=10)[0] == b""
     assert process.returncode == 0
@@ -524,7 +517,7 @@ os.environ["LISTEN_FDS"] = "3"
 os.execv("{DIST}/cnictl", ["cnictl", "serve"])
 """
     process = subprocess.Popen([*node.enter(), "/usr/bin/python3", "-c", code])
-    until(lambda: (asked(node) or {}).get("children", {}).get("waiting"))
+    wait_for("the server", lambda: (asked(node) or {}).get("children", {}).get("waiting"))
     whole_life(node, pod)
     status = asked(node)
     assert status is not None
@@ -565,18 +558,17 @@ def storm_conf() -> dict[str, Any]:
     return bridge(ipam=host_local("10.9.0.0/16"))
 
 
-def one_life(node: Node, n: int, bin_dir: str = OURS) -> tuple[str, Any]:
-    """ADD of a pod; its id and the outcome."""
-    outcome = node.cni(
+def storm_call(node: Node, verb: str, n: int, bin_dir: str = OURS) -> Outcome:
+    """A call for the n-th pod."""
+    return node.cni(
         "bridge",
-        "ADD",
+        verb,
         storm_conf(),
         netns=f"/run/netns/storm{n}",
         container_id=f"storm{n}",
         binaries=bin_dir,
         path=bin_dir,
     )
-    return f"storm{n}", outcome
 
 
 def test_the_server_is_killed_again_and_again_in_a_storm(node, cleanup):
@@ -588,7 +580,7 @@ def test_the_server_is_killed_again_and_again_in_a_storm(node, cleanup):
     before = snapshot(node)
     server = cleanup.enter_context(Server(node.enter()))
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        calls = [pool.submit(one_life, node, n) for n in range(STORM)]
+        calls = [pool.submit(storm_call, node, "ADD", n) for n in range(STORM)]
         while sum(call.done() for call in calls) < STORM - 100:
             time.sleep(1.5)
             group = [server.process.pid, *children_of(server.process.pid)]
@@ -599,7 +591,7 @@ def test_the_server_is_killed_again_and_again_in_a_storm(node, cleanup):
                     pass
             server.process.wait()
             server.start()
-        outcomes = dict(call.result() for call in calls)
+        outcomes = {f"storm{n}": call.result() for n, call in enumerate(calls)}
     log = server.log()
     begun = dict(re.findall(r"^begun ([0-9a-f]{16}) ADD bridge (\S+)$", log, re.MULTILINE))
     ended = set(re.findall(r"^ended ([0-9a-f]{16}) ", log, re.MULTILINE))
@@ -613,18 +605,9 @@ def test_the_server_is_killed_again_and_again_in_a_storm(node, cleanup):
     assert len(failed) <= len(unfinished)
     assert len(begun) > STORM / 4, "the storm was served"
 
-    def remove(n: int) -> None:
-        node.cni(
-            "bridge",
-            "DEL",
-            storm_conf(),
-            netns=f"/run/netns/storm{n}",
-            container_id=f"storm{n}",
-            binaries=OURS,
-        ).ok()
-
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        list(pool.map(remove, range(STORM)))
+        for outcome in pool.map(lambda n: storm_call(node, "DEL", n), range(STORM)):
+            outcome.ok()
     server.close()
     assert_same(before, snapshot(node))
 
@@ -652,26 +635,19 @@ def test_an_upgrade_in_place_under_load(node, cleanup):
     server = cleanup.enter_context(Server(node.enter(), installed))
     old = server.status()["server"]["build"]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(one_life, node, n, str(installed)) for n in range(100)]
-        until(lambda: sum(call.done() for call in calls) >= 10)
+        calls = [pool.submit(storm_call, node, "ADD", n, str(installed)) for n in range(100)]
+        wait_for("the first calls", lambda: sum(call.done() for call in calls) >= 10)
         runtime = next((staged / "cni-plugins-runtime").iterdir())
         shutil.copytree(runtime, installed / "cni-plugins-runtime" / runtime.name)
         for entry in sorted(p for p in staged.iterdir() if p.is_file()):
             entry.rename(installed / entry.name)
-        outcomes = [call.result()[1] for call in calls]
+        outcomes = [call.result() for call in calls]
     assert [o.stdout for o in outcomes if o.exit_code != 0] == []
     time.sleep(5)
     served = server.calls()["answered"] if server.status()["server"]["build"] != old else 0
     earlier = server.fallbacks()
     for n in range(20):
-        node.cni(
-            "bridge",
-            "DEL",
-            storm_conf(),
-            netns=f"/run/netns/storm{n}",
-            container_id=f"storm{n}",
-            binaries=str(installed),
-        ).ok()
+        storm_call(node, "DEL", n, str(installed)).ok()
     assert server.status()["server"]["build"] == runtime.name != old
     assert server.calls()["answered"] - served == 20
     assert server.fallbacks() == earlier
