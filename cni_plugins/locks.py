@@ -47,6 +47,11 @@ def tool_lock(ctx: Context, tool: str) -> Iterator[None]:
 def iptables_lock(ctx: Context, backend: str = "iptables") -> Iterator[None]:
     """The lock of iptables, under which a look at the rules stays true: they are listed once.
 
+    For an ADD that makes what is shared where it is missing, and for one that takes a host's port
+    because nobody has it: two at once would both do it.  A transaction whose conditions stand in
+    it, and one that touches an attachment's own rules only, need none: the tools apply it whole or
+    not at all, and begin again when another one was faster.
+
     Args:
         ctx: the call.
         backend: what is used, "" when that is not known yet; another needs no such lock.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError
 from cni_plugins.host.nftables import AlreadyThere, NotThere
-from cni_plugins.masquerade import Owner
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_address
 from portmap import nftables_rules as rules
 from portmap.holder import is_alive

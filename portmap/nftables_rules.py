@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni_plugins.masquerade import Owner
+    from cni_plugins.masquerade_rules import Owner
     from portmap.conf import PortmapConf
 
 FAMILY, TABLE = "inet", "cni_plugins_portmap"
