@@ -107,6 +107,7 @@ def nftables_plan(owner: Owner, ips: tuple[Network, ...]) -> tuple[dict[str, Any
 
 
 def postrouting_rules() -> tuple[dict[str, Any], ...]:
+    """The rules of nftables that all attachments share."""
     chain = {"family": "inet", "table": TABLE, "chain": POSTROUTING}
     exempt = [
         _match(_IP[family], "daddr", "==", _prefix(network), {"return": None})
@@ -141,6 +142,7 @@ def _prefix(network: str) -> dict[str, Any]:
 
 
 def hash16(text: str) -> str:
+    """The form in which the reference's nftables comments begin."""
     return hashlib.sha512(text.encode()).hexdigest()[:16]
 
 
