@@ -160,17 +160,18 @@ def refuse_foreign_root(ctx: Context, host: Link) -> None:
     Raises:
         KernelError: there is one; nothing was changed.
     """
-    for qdisc in tc.qdiscs(ctx.host.rtnl, host):
-        if qdisc.is_root and qdisc.handle and not qdisc.is_ours:
-            raise KernelError(
-                f"limit {host.name}: its root qdisc {qdisc.kind} {qdisc.handle >> 16:x}: "
-                "was made by somebody else"
-            )
+    found = tc.root(ctx.host.rtnl, host)
+    if found is not None and found.handle and not found.is_ours:
+        raise KernelError(
+            f"limit {host.name}: its root qdisc {found.kind} {found.handle >> 16:x}: "
+            "was made by somebody else"
+        )
 
 
 def compare(ctx: Context, link: Link, wanted: Tbf) -> list[str]:
     """What is wrong with a link's token bucket."""
-    found = next((q.tbf for q in tc.qdiscs(ctx.host.rtnl, link) if q.is_root), None)
+    qdisc = tc.root(ctx.host.rtnl, link)
+    found = qdisc.tbf if qdisc is not None else None
     if found is None:
         return [f"{link.name} has no tbf qdisc"]
     return [

@@ -5,7 +5,7 @@ The parent is on the host, or with ``linkInContainer`` in the container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
@@ -87,7 +87,7 @@ def make(
         with Undo() as undo:
             undo.push(draft, ctx.container.discard_index, inside.index)
             devices.rename(ctx.container, inside, ctx.ifname)
-        inside = replace(inside, name=ctx.ifname)
+        inside = inside._replace(name=ctx.ifname)
     ctx.undo.push(f"{kind} {ctx.ifname}", ctx.container.discard_index, inside.index)
     return inside
 

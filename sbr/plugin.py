@@ -8,7 +8,6 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_plugins import endpoint
@@ -92,7 +91,7 @@ def fill(ctx: Context, inside: Link, source: Source, table: int, held: list[Held
     add_rule(ctx, mine.address, table)  # first: by it DEL finds a table that is half filled
     for route in held:
         if route.dst.family == mine.family and concerns(route, mine):
-            copy = replace(route, table=table)
+            copy = route._replace(table=table)
             routing.put(ctx.container, copy)
             ctx.undo.push(str(copy), routing.discard, ctx.container, copy)
     if source.gateway is not None:
@@ -180,7 +179,7 @@ def empty(ctx: Context, inside: Link, table: int) -> None:
     """Move a table's routes back to the main table, but for default routes: one of them is ours."""
     for route in routes_of(ctx, inside, table):
         if not route.dst.is_default:
-            routing.put(ctx.container, replace(route, table=routing.MAIN_TABLE))
+            routing.put(ctx.container, route._replace(table=routing.MAIN_TABLE))
         routing.discard(ctx.container, route)
 
 

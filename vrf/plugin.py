@@ -5,7 +5,6 @@ Source: Documentation/networking/vrf.rst of the Linux kernel.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import chain, endpoint
@@ -94,7 +93,7 @@ def enslave(ctx: Context, inside: Link, vrf: Link) -> None:
     ctx.note()
     ctx.undo.push(f"{inside.name} in {vrf.name}", release, ctx, inside, addresses, held)
     ctx.container.set(inside, master=vrf)
-    put_back(ctx, inside, addresses, [replace(r, table=vrf.detail.table) for r in held])
+    put_back(ctx, inside, addresses, [r._replace(table=vrf.detail.table) for r in held])
 
 
 def release(
@@ -159,7 +158,7 @@ def take_out(ctx: Context, inside: Link, vrf: Link | None, plan: dict[str, Any])
     if vrf is not None and inside.master == vrf.index:
         addresses += addresses_of(ctx, inside)
         there = routes_of(ctx, inside, vrf.detail.table)
-        held += [replace(route, table=routing.MAIN_TABLE) for route in there]
+        held += [route._replace(table=routing.MAIN_TABLE) for route in there]
         sublinks.release(ctx.container, inside)
     elif inside.master:
         return
