@@ -18,6 +18,7 @@ from cnictl.cache import Cache
 from cnictl.calls import Caller, Container
 from cnictl.options import UsageError, parse_args, parse_capabilities
 from cnictl.runtime import Runtime, container_lock, everybody_lock
+from forkserver.seats import CALLS_PER_CHILD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -378,9 +379,29 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             verb.add_argument("network", metavar="NETWORK", nargs="?", help="name of the network")
             verb.add_argument("--conf", metavar="FILE", help="take the network from this file")
+        if name == "serve":
+            verb.add_argument(
+                "--calls-per-child",
+                type=_positive,
+                default=CALLS_PER_CHILD,
+                metavar="N",
+                help=f"calls after which a child makes way for a fresh one ({CALLS_PER_CHILD})",
+            )
         if name == "gc":
             verb.add_argument("--apply", action="store_true", help="do it, do not only show it")
             verb.add_argument(
                 "--keep", action="append", metavar="ID:IFNAME", help="valid; may be repeated"
             )
     return parser
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -21,7 +21,8 @@ def serve(command: Command) -> int:
     from forkserver.server import Server, installed_entry  # noqa: PLC0415 - imports every plugin
 
     try:
-        return Server(command.env, installed_entry()).run()
+        calls = command.options.calls_per_child
+        return Server(command.env, installed_entry(), calls_per_child=calls).run()
     except OSError as e:
         raise CniError(999, f"serve: {e.filename or 'its sockets'}: {e.strerror}") from e
 
