@@ -7,11 +7,11 @@ comes in there, is redirected to an ifb device of its own and limited where it l
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bandwidth.conf import BandwidthConf, parse, parse_cleanup
 from cni_plugins.errors import CniError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import tc
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.result import Interface, Result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.vlan import (
@@ -16,6 +15,7 @@ from bridge.vlan import (
 )
 from cni_plugins.endpoint import has_own_dns
 from cni_plugins.errors import CniError, ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
     array_of,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 LARGEST_MTU = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeConf(NetConf):
     """The keys of the bridge plugin; the last four fields are derived from them."""
 

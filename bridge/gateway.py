@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.result import Result, Route
 

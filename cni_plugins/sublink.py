@@ -5,7 +5,6 @@ The parent is on the host, or with ``linkInContainer`` in the container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from cni_plugins.host.snapshots import Link
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SublinkConf(endpoint.EndpointConf):
     """The keys that the three plugins have in common."""
 
@@ -87,6 +85,8 @@ def make(
         with Undo() as undo:
             undo.push(draft, ctx.container.discard_index, inside.index)
             devices.rename(ctx.container, inside, ctx.ifname)
+        from dataclasses import replace  # noqa: PLC0415 - what snapshots are
+
         inside = replace(inside, name=ctx.ifname)
     ctx.undo.push(f"{kind} {ctx.ifname}", ctx.container.discard_index, inside.index)
     return inside

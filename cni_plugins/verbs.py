@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
+from cni_plugins.frozen import replace
 from cni_plugins.host import journal as journals
 from cni_plugins.host.journal import Journal, Record
 from cni_plugins.locks import attachment_lock
@@ -193,8 +194,6 @@ def _new_record(ctx: Context) -> Record:
 
 
 def _write(journal: Journal, ctx: Context, record: Record, state: str) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     link_index = int(ctx.plan.get("link_index", 0))
     witness = replace(
         record.witness, link_index=link_index, link_name=str(ctx.plan.get("link_name", ""))

@@ -9,7 +9,6 @@ import errno
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.deadline import Deadline
@@ -22,6 +21,7 @@ from cni_plugins.errors import (
     NetnsError,
     Unavailable,
 )
+from cni_plugins.frozen import replace
 from cni_plugins.host import unix_call
 from cni_plugins.plugin import Verbs
 from cni_plugins.undo import Cleanup

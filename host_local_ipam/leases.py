@@ -8,10 +8,10 @@ the same time.
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import StateError
+from cni_plugins.frozen import replace
 from cni_plugins.host.store import Store
 from cni_plugins.protocol.addresses import Address, parse_address
 from cni_plugins.undo import Undo

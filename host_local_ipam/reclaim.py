@@ -6,9 +6,9 @@ The rules are those of docs/design.md, "Who is dead".
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cni_plugins.frozen import replace
 from cni_plugins.liveness import GRACE_S, LIVING, Liveness, Verdict
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.protocol.config import read
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from cni_plugins.protocol.result import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopbackConf(NetConf):
     """No keys of its own; ``chained`` is the result of the plugin before, if any."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import chain, endpoint
 from cni_plugins.endpoint import EndpointConf
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import choice, flag, integer, key, read
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 LARGEST_MTU = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PtpConf(EndpointConf):
     """The keys of ptp."""
 

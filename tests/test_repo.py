@@ -69,10 +69,11 @@ def is_module(name: str) -> bool:
 
 # --- layers -------------------------------------------------------------------------------------
 
-BASE = {"cni_plugins.errors", "cni_plugins.undo", "cni_plugins.deadline", "cni_plugins.witness"}
+BASE = {f"cni_plugins.{name}" for name in ("errors", "frozen", "undo", "deadline", "witness")}
 BELOW = {
     "cni_plugins.errors": set(),
-    "cni_plugins.witness": set(),
+    "cni_plugins.frozen": set(),
+    "cni_plugins.witness": {"cni_plugins.frozen"},
     "cni_plugins.build_info": set(),
     "cni_plugins.undo": {"cni_plugins.errors"},
     "cni_plugins.deadline": {"cni_plugins.errors"},

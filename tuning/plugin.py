@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError, StateError, Unavailable
+from cni_plugins.frozen import replace
 from cni_plugins.host import sysctl
 from cni_plugins.host.store import read_file
 from cni_plugins.plugin import Verbs

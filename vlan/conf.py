@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import integer, key, read
 from cni_plugins.sublink import SublinkConf
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 HIGHEST = 4094
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VlanConf(SublinkConf):
     """The keys of vlan beside those of every link on a parent."""
 

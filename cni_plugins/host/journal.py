@@ -9,10 +9,10 @@ read or written is reported through ``warn`` and the call goes on.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import StateError
+from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.host.store import Store
 from cni_plugins.witness import Witness
 
@@ -24,8 +24,7 @@ SCHEMA = 1
 ADDING, LIVE = "adding", "live"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Frozen):
     """One plugin's entry for one attachment.
 
     ``env`` holds the CNI_* variables and ``config`` the configuration of the ADD; ``plan`` is what
@@ -37,7 +36,7 @@ class Record:
     witness: Witness
     env: dict[str, str]
     config: dict[str, Any]
-    plan: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = fresh(dict)
 
     @property
     def container_id(self) -> str:
