@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from cni_plugins import catalog
 from cni_plugins.deadline import DEFAULT_S, Deadline
-from cni_plugins.host.caller_env import caller_environment
 from cni_plugins.protocol.request import Reply, Request
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def main(plugin_type: str | None = None) -> int:
         plugin_type: a type of the catalog; by default the name the executable was called by.
     """
     name = plugin_type or os.path.basename(sys.argv[0])
-    env = caller_environment(os.environ, is_frozen=hasattr(sys, "_MEIPASS"))
+    env = dict(os.environ)
     if name == "cnictl":
         from cnictl.cli import main as operate  # noqa: PLC0415 - plugins never need it
 

@@ -10,7 +10,7 @@ from cni_plugins.host.rtnl import spare_imports
 _LIBRARY = """
 build_info chain context deadline delegate dispatch endpoint errors frozen garbage invoke ipmasq
 liveness locks main masquerade plugin restore sublink undo verbs witness
-host.caller_env host.command host.conntrack host.devices host.firewalld host.iptables host.journal
+host.command host.conntrack host.devices host.firewalld host.iptables host.journal
 host.links host.netns host.nftables host.packets host.port_vlans host.routing host.rtnl
 host.rtnl_socket host.snapshots host.store host.sublinks host.sysctl host.tap host.tc host.unix_call
 protocol.addresses protocol.args protocol.config protocol.names protocol.netconf protocol.request
