@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from bandwidth.rates import Limit, validate
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
@@ -11,7 +9,10 @@ from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol.config import flag, integer, key, read, record
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 

@@ -5,11 +5,10 @@ Source: tc-tbf(8); the reference suite's bandwidth plugin, whose kernel state th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.frozen import Frozen
 from cni_plugins.host.tc import Tbf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

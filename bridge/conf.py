@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from bridge.vlan import (
     NO_VLANS,
     PortVlans,
@@ -30,7 +28,10 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.netconf import NetConf, requested_mac
 from cni_plugins.protocol.versions import decode_prev_result
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 

@@ -7,7 +7,6 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
@@ -20,6 +19,7 @@ from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links

@@ -6,7 +6,6 @@ Source of the rules: the reference suite's bridge plugin; of the kernel's side: 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import ConfigError, KernelError
 from cni_plugins.frozen import Frozen
@@ -14,6 +13,7 @@ from cni_plugins.host import port_vlans
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import integer, key
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links

@@ -9,7 +9,6 @@ duplicate address detection is skipped, route metrics are set, a route may be th
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError
 from cni_plugins.frozen import replace
@@ -20,8 +19,10 @@ from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.protocol.versions import decode_prev_result
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import KernelRoute, Link

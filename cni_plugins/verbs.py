@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
 from cni_plugins.frozen import replace
 from cni_plugins.host import journal as journals
@@ -16,7 +15,10 @@ from cni_plugins.protocol.request import Call
 from cni_plugins.protocol.versions import encode
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.plugin import Plugin, Verbs
     from cni_plugins.protocol.result import Result

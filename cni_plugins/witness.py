@@ -5,9 +5,11 @@ A pure value; :mod:`cni_plugins.liveness` takes it at ADD and judges it later.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cni_plugins.frozen import Frozen, as_dict, fields_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Witness(Frozen):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol.config import (
@@ -21,7 +19,10 @@ from cni_plugins.protocol.versions import decode_prev_result
 from dhcp_ipam import message as dhcp
 from dhcp_ipam.leases import SOCKET
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 

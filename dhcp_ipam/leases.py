@@ -8,10 +8,9 @@ the machine sleeps; with another boot id the lease's pod is gone.
 from __future__ import annotations
 
 import errno
-import json
 import time
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import KernelError, NetnsError, StateError
 from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS
@@ -23,8 +22,10 @@ from cni_plugins.protocol.result import DNS, IP, Result, Route
 from dhcp_ipam import message as dhcp
 from dhcp_ipam.terms import FOREVER, Terms
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 ROOT = "/var/lib/cni/dhcp"
 SOCKET = "/run/cni/dhcp.sock"

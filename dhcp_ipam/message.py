@@ -9,11 +9,11 @@ Source: RFC 2131 section 2, RFC 2132, RFC 3396; RFC 768, RFC 791 and RFC 1071 fo
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol.addresses import Address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

@@ -9,7 +9,6 @@ import errno
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import (
@@ -29,8 +28,10 @@ from dhcp_ipam import leases
 from dhcp_ipam.conf import DhcpConf, parse, parse_cleanup
 from dhcp_ipam.leases import LOCK, Lease, LeaseFiles, Wish
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result

@@ -6,12 +6,11 @@ written as iptables-save prints them.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
+from cni_plugins import json_text as json
 from cni_plugins.frozen import Frozen
 from firewall.conf import ISOLATED, OPEN, SAME_BRIDGE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.config import any_object, array_of, find, key, read, record, text
 from cni_plugins.protocol.netconf import NetConf
 from cni_plugins.protocol.versions import RouteConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 SUBNET_FILE = "/run/flannel/subnet.env"

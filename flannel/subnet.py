@@ -5,13 +5,14 @@ Source: flannel's documentation, "subnet.env"; the CNI plugin of flannel-io.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import Network, parse_network
 from cni_plugins.protocol.config import find
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from flannel.conf import FlannelConf
 
 

@@ -9,12 +9,12 @@ from cni_plugins.host.rtnl import spare_imports
 
 _LIBRARY = """
 build_info chain context deadline delegate dispatch endpoint errors frozen garbage invoke ipmasq
-liveness locks main masquerade plugin restore sublink undo verbs witness
+json_text liveness locks main masquerade plugin restore sublink undo verbs witness
 host.command host.conntrack host.devices host.firewalld host.iptables host.journal
 host.links host.netns host.nftables host.packets host.port_vlans host.routing host.rtnl
 host.rtnl_socket host.snapshots host.store host.sublinks host.sysctl host.tap host.tc host.unix_call
-protocol.addresses protocol.args protocol.config protocol.names protocol.netconf protocol.request
-protocol.result protocol.spec protocol.versions
+protocol.addresses protocol.args protocol.config protocol.digests protocol.names protocol.netconf
+protocol.request protocol.result protocol.spec protocol.versions
 """
 _LAZY = """
 ctypes dataclasses errno fcntl hashlib ipaddress json json.decoder json.encoder random resource

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
 from cni_plugins.endpoint import EndpointConf
@@ -12,7 +11,10 @@ from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import key, optional, parsed, read, record, text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 _mac = optional(parsed(args.parse_mac, "a MAC address"))

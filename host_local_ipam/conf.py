@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol import args
@@ -25,8 +23,10 @@ from cni_plugins.protocol.versions import RouteConf, decode_prev_result, parse_v
 from host_local_ipam import ranges
 from host_local_ipam.ranges import Range, RangeSet, Span, parse_exclusion
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result, Route

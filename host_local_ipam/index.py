@@ -14,15 +14,16 @@ changed by anybody else.  So ADD and DEL cost the same with ten leases and with 
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import Address, parse_address
 from cni_plugins.witness import Witness
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.host.store import Store
     from host_local_ipam.ranges import Span
 

@@ -8,7 +8,6 @@ the same time.
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import StateError
 from cni_plugins.frozen import replace
@@ -18,6 +17,7 @@ from cni_plugins.undo import Undo
 from host_local_ipam import ranges
 from host_local_ipam.index import Header, Index, Owner
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,19 +8,21 @@ Source of rules and texts: the reference suite's host-local.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
 
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeVar
 
     from host_local_ipam.conf import RangeConf
 
+    L = TypeVar("L")
+
 _SMALLEST_HOST_BITS = 2
-L = TypeVar("L")
 
 
 class Span(Frozen, kw_only=False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import replace
@@ -11,7 +9,10 @@ from cni_plugins.host.sublinks import IPVLAN_MODES
 from cni_plugins.protocol.config import choice, key, read
 from cni_plugins.sublink import SublinkConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.frozen import replace
 from cni_plugins.host.sublinks import MACVLAN_MODES
@@ -12,7 +10,10 @@ from cni_plugins.protocol.config import choice, integer, key, optional, parsed, 
 from cni_plugins.protocol.netconf import requested_mac
 from cni_plugins.sublink import SublinkConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 _mac = optional(parsed(args.parse_mac, "a MAC address"))

@@ -6,13 +6,13 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from typing import TYPE_CHECKING
 
+from cni_plugins import json_text as json
 from cni_plugins.frozen import Frozen
+from cni_plugins.protocol.digests import sha512
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -56,7 +56,7 @@ class Holder(Frozen, kw_only=False):
 
 def chain_name(network: str, container_id: str, prefix: str = "DN-") -> str:
     """The name of a container's chain."""
-    digest = hashlib.sha512(f"{network}{container_id}".encode()).hexdigest()
+    digest = sha512(f"{network}{container_id}".encode()).hexdigest()
     return f"CNI-{prefix}{digest}"[:_LENGTH]
 
 

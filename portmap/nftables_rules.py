@@ -7,12 +7,12 @@ with the mark of its attachment.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from cni_plugins.masquerade import Owner
     from portmap.conf import PortmapConf

@@ -7,7 +7,6 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
@@ -20,6 +19,7 @@ from cni_plugins.protocol.result import Interface
 from cni_plugins.undo import Cleanup
 from ptp.conf import PtpConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen, replace
@@ -11,7 +9,10 @@ from cni_plugins.protocol.addresses import Address, Network, parse_address
 from cni_plugins.protocol.config import array_of, flag, integer, key, read, text
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 

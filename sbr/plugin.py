@@ -9,7 +9,6 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from cni_plugins import endpoint
 from cni_plugins.host import routing
@@ -20,6 +19,7 @@ from cni_plugins.protocol.addresses import Address, Network, parse_network
 from cni_plugins.undo import Cleanup
 from sbr.conf import SbrConf, Source, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import CniError, ConfigError, RequestError
 from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
@@ -22,7 +20,10 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.result import IP
 from cni_plugins.protocol.versions import DnsConf, RouteConf, decode_prev_result, parse_version
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 

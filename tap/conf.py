@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.endpoint import EndpointConf
 from cni_plugins.frozen import replace
@@ -11,7 +9,10 @@ from cni_plugins.protocol import args
 from cni_plugins.protocol.config import flag, integer, key, optional, parsed, read, text
 from cni_plugins.protocol.netconf import requested_mac
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 LARGEST_MTU = 65535

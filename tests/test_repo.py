@@ -69,10 +69,14 @@ def is_module(name: str) -> bool:
 
 # --- layers -------------------------------------------------------------------------------------
 
-BASE = {f"cni_plugins.{name}" for name in ("errors", "frozen", "undo", "deadline", "witness")}
+BASE = {
+    f"cni_plugins.{name}"
+    for name in ("errors", "frozen", "json_text", "undo", "deadline", "witness")
+}
 BELOW = {
     "cni_plugins.errors": set(),
     "cni_plugins.frozen": set(),
+    "cni_plugins.json_text": set(),
     "cni_plugins.witness": {"cni_plugins.frozen"},
     "cni_plugins.build_info": set(),
     "cni_plugins.undo": {"cni_plugins.errors"},

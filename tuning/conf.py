@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
+from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
@@ -22,7 +20,10 @@ from cni_plugins.protocol.config import (
 )
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
@@ -142,7 +143,7 @@ def refuse_duplicates(stdin: bytes) -> None:
         )
 
 
-class _Pairs(dict[str, Any]):
+class _Pairs(dict[str, object]):
     """An object that remembers the names as they were written."""
 
     def __init__(self, content: dict[str, Any], names: list[str]) -> None:

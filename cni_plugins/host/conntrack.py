@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.host.rtnl import kernel_error, spare_imports
 from cni_plugins.protocol.addresses import Address, parse_address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 

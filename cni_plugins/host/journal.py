@@ -8,16 +8,16 @@ read or written is reported through ``warn`` and the call goes on.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import StateError
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.host.store import Store
 from cni_plugins.witness import Witness
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 ROOT = "/run/cni-plugins/journal"
 SCHEMA = 1

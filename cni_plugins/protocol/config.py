@@ -16,18 +16,18 @@ value of another JSON type is an error: ``"yes"`` is not true, 1500.0 is not an 
 
 from __future__ import annotations
 
-import json
-import re
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import REQUIRED, Field, fields_of
 from cni_plugins.protocol.addresses import parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 
 type_of_json = {
     bool: "boolean",
@@ -39,7 +39,6 @@ type_of_json = {
     type(None): "null",
 }
 _DEEPEST = 200
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Reader:
@@ -298,7 +297,7 @@ def decode_json(raw: bytes) -> Any:
         _refuse_depth(value)
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
-    return _whole_characters(value) if _HALF_CHARACTER.search(raw) else value
+    return _whole_characters(value) if b"\\ud" in raw.lower() else value
 
 
 def _whole_characters(value: Any) -> Any:

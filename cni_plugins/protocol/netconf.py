@@ -5,8 +5,6 @@ Source: CNI spec 1.1.0, section 1 "Network configuration format".
 
 from __future__ import annotations
 
-from typing import Any
-
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol import args
@@ -24,6 +22,10 @@ from cni_plugins.protocol.config import (
     text,
 )
 from cni_plugins.protocol.versions import DnsConf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Ipam(Frozen):

@@ -5,10 +5,9 @@ Source: CNI spec 1.1.0, section "ADD Success", and pkg/types/100 of containernet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.frozen import Frozen, fresh, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.protocol.addresses import Address, Network
 

@@ -14,8 +14,6 @@ C      1.0.0 1.1.0          as B without that; interfaces gain mtu, socketPath, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
 from cni_plugins.errors import CniError, ConfigError, DecodeError
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.config import (
@@ -34,7 +32,10 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.result import DNS, IP, Interface, Result, Route
 from cni_plugins.protocol.spec import ALL, CURRENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Literal
+
     from cni_plugins.protocol.addresses import Address, Network
 
 FAMILIES = {"A": ("0.1.0", "0.2.0"), "B": ("0.3.0", "0.3.1", "0.4.0"), "C": ("1.0.0", "1.1.0")}
