@@ -6,12 +6,11 @@ noted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.protocol.addresses import parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

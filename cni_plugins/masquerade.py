@@ -16,17 +16,19 @@ nftables, one table for everything, one rule per address, told apart by its comm
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError, ExecError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables
 from cni_plugins.host.nftables import Nftables, NotThere
+from cni_plugins.protocol.digests import sha512
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cni_plugins.host.command import Runner
     from cni_plugins.protocol.addresses import Network
@@ -62,14 +64,14 @@ class Tools:
         return Nftables(self.runner)
 
 
-class Applied(NamedTuple):
+class Applied(Frozen, kw_only=False):
     """The backend that was used, and why."""
 
     backend: str
     reason: str
 
 
-class Owner(NamedTuple):
+class Owner(Frozen, kw_only=False):
     """The attachment that rules belong to."""
 
     network: str
@@ -89,8 +91,7 @@ class Owner(NamedTuple):
     @property
     def comment(self) -> str:
         """The comment of its nftables rules."""
-        parts = [text.replace('"', "") for text in self]
-        named = f"net: {parts[0]}, if: {parts[2]}, id: {parts[1]}"
+        named = f"net: {self.network}, if: {self.ifname}, id: {self.container_id}".replace('"', "")
         return f"{self.mark}, {named}"[:COMMENT_BYTES]
 
 
@@ -106,7 +107,7 @@ def chain_name(network: str, container_id: str, prefix: str = "") -> str:
     start = f"CNI-{prefix}"
     if len(start) >= CHAIN_LENGTH:
         raise ValueError(f"invalid length of prefix {prefix!r}")
-    digest = hashlib.sha512(f"{network}{container_id}".encode()).hexdigest()
+    digest = sha512(f"{network}{container_id}".encode()).hexdigest()
     return (start + digest)[:CHAIN_LENGTH]
 
 
@@ -177,7 +178,7 @@ def _prefix(network: str) -> dict[str, Any]:
 
 
 def _hash16(text: str) -> str:
-    return hashlib.sha512(text.encode()).hexdigest()[:16]
+    return sha512(text.encode()).hexdigest()[:16]
 
 
 # --- verbs --------------------------------------------------------------------------------------

@@ -382,7 +382,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "serve":
             verb.add_argument(
                 "--calls-per-child",
-                type=_positive,
+                type=int,
                 default=CALLS_PER_CHILD,
                 metavar="N",
                 help=f"calls after which a child makes way for a fresh one ({CALLS_PER_CHILD})",
@@ -393,15 +393,3 @@ def _parser() -> argparse.ArgumentParser:
                 "--keep", action="append", metavar="ID:IFNAME", help="valid; may be repeated"
             )
     return parser
-
-
-def _positive(text: str) -> int:
-    """A whole number from 1 on.
-
-    Raises:
-        ValueError: it is none.
-    """
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number

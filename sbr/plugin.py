@@ -8,9 +8,8 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
@@ -19,6 +18,7 @@ from cni_plugins.protocol.addresses import Address, Network, parse_network
 from cni_plugins.undo import Cleanup
 from sbr.conf import SbrConf, Source, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -91,7 +91,7 @@ def fill(ctx: Context, inside: Link, source: Source, table: int, held: list[Held
     add_rule(ctx, mine.address, table)  # first: by it DEL finds a table that is half filled
     for route in held:
         if route.dst.family == mine.family and concerns(route, mine):
-            copy = route._replace(table=table)
+            copy = replace(route, table=table)
             routing.put(ctx.container, copy)
             ctx.undo.push(str(copy), routing.discard, ctx.container, copy)
     if source.gateway is not None:
@@ -179,7 +179,7 @@ def empty(ctx: Context, inside: Link, table: int) -> None:
     """Move a table's routes back to the main table, but for default routes: one of them is ours."""
     for route in routes_of(ctx, inside, table):
         if not route.dst.is_default:
-            routing.put(ctx.container, route._replace(table=routing.MAIN_TABLE))
+            routing.put(ctx.container, replace(route, table=routing.MAIN_TABLE))
         routing.discard(ctx.container, route)
 
 

@@ -5,10 +5,9 @@ Source: Documentation/networking/vrf.rst of the Linux kernel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain, endpoint
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing, sublinks
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
@@ -16,8 +15,10 @@ from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.addresses import parse_network
 from vrf.conf import VrfConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import Link
@@ -93,7 +94,7 @@ def enslave(ctx: Context, inside: Link, vrf: Link) -> None:
     ctx.note()
     ctx.undo.push(f"{inside.name} in {vrf.name}", release, ctx, inside, addresses, held)
     ctx.container.set(inside, master=vrf)
-    put_back(ctx, inside, addresses, [r._replace(table=vrf.detail.table) for r in held])
+    put_back(ctx, inside, addresses, [replace(r, table=vrf.detail.table) for r in held])
 
 
 def release(
@@ -158,7 +159,7 @@ def take_out(ctx: Context, inside: Link, vrf: Link | None, plan: dict[str, Any])
     if vrf is not None and inside.master == vrf.index:
         addresses += addresses_of(ctx, inside)
         there = routes_of(ctx, inside, vrf.detail.table)
-        held += [route._replace(table=routing.MAIN_TABLE) for route in there]
+        held += [replace(route, table=routing.MAIN_TABLE) for route in there]
         sublinks.release(ctx.container, inside)
     elif inside.master:
         return

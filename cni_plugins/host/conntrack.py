@@ -10,13 +10,14 @@ import errno
 import socket
 import sys
 from importlib.util import find_spec, module_from_spec
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.host.rtnl import kernel_error
 from cni_plugins.protocol.addresses import Address, parse_address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 

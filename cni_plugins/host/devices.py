@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host.messages import IFLA_IFALIAS, IFLA_IFNAME, IFLA_NET_NS_FD
 from cni_plugins.host.netlink import attribute, text, u32
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.host.links import Links
     from cni_plugins.host.netns import NetNS

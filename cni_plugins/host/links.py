@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Self
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host import messages, rtnl
+from cni_plugins.host.link_requests import LinkRequests
 from cni_plugins.host.netlink import (
     APPEND,
     CREATE,
@@ -24,17 +24,16 @@ from cni_plugins.host.netlink import (
     u8,
     u32,
 )
-from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK, Events, Rtnl, kernel_error
+from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK
 from cni_plugins.host.snapshots import (
     read_address,
-    read_link,
     read_routes,
-    route_table,
     route_type,
 )
 from cni_plugins.protocol.addresses import BITS
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.deadline import Deadline
     from cni_plugins.host.netns import NetNS
@@ -54,71 +53,8 @@ _BROADCAST_PREFIX = 30
 """Longest IPv4 prefix whose network has a broadcast address (RFC 3021)."""
 
 
-class Links:
-    """One rtnetlink handle; every method raises KernelError for what the kernel refuses.
-
-    ``rtnl`` is the handle, for the adapters beside this one that work in the same namespace.
-    """
-
-    def __init__(self, rtnl: Rtnl) -> None:
-        self.rtnl = rtnl
-        self._netns: NetNS | None = None
-
-    @classmethod
-    def open(cls, netns: NetNS | None = None) -> Links:
-        """A handle in the namespace of the calling thread, or in ``netns``."""
-        if netns is None:
-            return cls(Rtnl())
-        with netns.entered():
-            links = cls(Rtnl())
-        links._netns = netns
-        return links
-
-    def close(self) -> None:
-        """Close the handle."""
-        self.rtnl.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    # --- links ---------------------------------------------------------------------------------
-
-    def find(self, name: str) -> Link | None:
-        """The link of that name."""
-        return self._find(f"find link {name}", 0, name)
-
-    def find_index(self, index: int) -> Link | None:
-        """The link of that index."""
-        return self._find(f"find link {index}", index)
-
-    def get(self, name: str) -> Link:
-        """The link of that name, which must exist."""
-        link = self.find(name)
-        if link is None:
-            raise kernel_error(f"find link {name}", errno.ENODEV, "no such link")
-        return link
-
-    def get_index(self, index: int) -> Link:
-        """The link of that index, which must exist."""
-        link = self.find_index(index)
-        if link is None:
-            raise kernel_error(f"find link number {index}", errno.ENODEV, "no such link")
-        return link
-
-    def _find(self, what: str, index: int, name: str = "") -> Link | None:
-        named = text(messages.IFLA_IFNAME, name) if name else b""
-        try:
-            found = self.rtnl.request(
-                what, rtnl.GET_LINK, messages.link_message(index, named, messages.SKIP_STATISTICS)
-            )
-        except KernelError as e:
-            if e.errno == errno.ENODEV:
-                return None
-            raise
-        return read_link(found[0]) if found else None
+class Links(LinkRequests):
+    """What plugins ask of links; every method raises KernelError for what the kernel refuses."""
 
     def ensure_bridge(self, name: str, *, mtu: int = 0, vlan_filtering: bool = False) -> Link:
         """The link of that name; a bridge with a MAC address of its own is made when missing.
@@ -168,62 +104,6 @@ class Links:
             undo.push(f"veth {name}", self.discard_name, name)
             return self.get(name)
 
-    def add(  # noqa: PLR0913 - what one request says
-        self,
-        name: str,
-        kind: str,
-        data: bytes = b"",
-        *more: bytes,
-        what: str = "",
-        mtu: int = 0,
-        mac: str = "",
-        flags: int = 0,
-    ) -> None:
-        """Make a link.
-
-        Args:
-            name: its name.
-            kind: as ip-link(8) calls it.
-            data: the kind's own attributes.
-            more: further attributes of the link.
-            what: "verb object" for the error.
-            mtu: bytes, 0 for the kernel's choice.
-            mac: MAC address, "" for the kernel's choice.
-            flags: IFF_… to be set.
-        """
-        own = nested(messages.IFLA_INFO_DATA, data) if data else b""
-        info = nested(messages.IFLA_LINKINFO, text(messages.IFLA_INFO_KIND, kind), own)
-        body = messages.link_message(
-            0,
-            text(messages.IFLA_IFNAME, name),
-            messages.wanted(mtu=mtu, mac=mac),
-            info,
-            *more,
-            flags=flags,
-            change=flags,
-        )
-        self.rtnl.request(
-            what or f"add {kind} {name}", rtnl.NEW_LINK, body, flags=CREATE | EXCLUSIVE
-        )
-
-    def change(
-        self, what: str, index: int, *attributes: bytes, flags: int = 0, change: int = 0
-    ) -> None:
-        """Change what is given of a link, in one request."""
-        body = messages.link_message(index, *attributes, flags=flags, change=change)
-        self.rtnl.request(what, rtnl.NEW_LINK, body)
-
-    def of_kind(self, kind: str) -> tuple[Link, ...]:
-        """Every link of a kind."""
-        which = nested(messages.IFLA_LINKINFO, text(messages.IFLA_INFO_KIND, kind))
-        found = self.every(f"list links of kind {kind}", which)
-        return tuple(link for link in found if link.kind == kind)
-
-    def every(self, what: str, which: bytes = b"") -> tuple[Link, ...]:
-        """Every link; attributes that the kernel is to choose by may be given."""
-        body = messages.link_message(0, which, messages.SKIP_STATISTICS)
-        return tuple(map(read_link, self.rtnl.dump(what, rtnl.GET_LINK, body)))
-
     def set(  # noqa: PLR0913 - one request for all of them
         self,
         link: Link,
@@ -265,24 +145,9 @@ class Links:
         """Make the present MAC address an explicit one; the kernel then no longer changes it."""
         self.set(link, mac=self.get_index(link.index).mac)
 
-    def discard_index(self, index: int) -> None:
-        """Delete a link."""
-        try:
-            self.rtnl.request(
-                f"delete link number {index}", rtnl.DEL_LINK, messages.link_message(index)
-            )
-        except KernelError as e:
-            if e.errno != errno.ENODEV:
-                raise
-
-    def discard_name(self, name: str) -> None:
-        """Delete a link that was just made and whose index is not known yet."""
-        body = messages.link_message(0, text(messages.IFLA_IFNAME, name))
-        self.rtnl.request(f"delete link {name}", rtnl.DEL_LINK, body)
-
     def wait_up(self, link: Link, deadline: Deadline, *, limit_s: float = CARRIER_LIMIT_S) -> None:
         """Wait for the kernel to call a link operational, at most ``limit_s`` seconds."""
-        with self._events(GROUP_LINK, limit_s) as events:
+        with self.events_of(GROUP_LINK, limit_s) as events:
             while True:
                 state = self.get_index(link.index).operstate
                 if state == "up":
@@ -295,17 +160,11 @@ class Links:
 
         Links go in the background, some time after the namespace of their other end.
         """
-        with self._events(GROUP_LINK, limit_s) as events:
+        with self.events_of(GROUP_LINK, limit_s) as events:
             while self.find_index(index) is not None:
                 if not events.wait(deadline):
                     return False
         return True
-
-    def _events(self, groups: int, limit_s: float) -> Events:
-        if self._netns is None:
-            return Events(groups, limit_s)
-        with self._netns.entered():
-            return Events(groups, limit_s)
 
     # --- addresses -----------------------------------------------------------------------------
 
@@ -362,7 +221,7 @@ class Links:
         self, link: Link, deadline: Deadline, *, limit_s: float = DAD_LIMIT_S
     ) -> None:
         """Wait until duplicate address detection has judged every IPv6 address of a link."""
-        with self._events(GROUP_IPV6_ADDRESS, limit_s) as events:
+        with self.events_of(GROUP_IPV6_ADDRESS, limit_s) as events:
             while True:
                 addresses = self.addresses(link)
                 failed = [str(a.network) for a in addresses if a.has_failed_dad]
@@ -385,19 +244,6 @@ class Links:
         found = self.list_routes("list routes", family, table)
         unicast = (message for message in found if route_type(message) == messages.RTN_UNICAST)
         return tuple(route for message in unicast for route in read_routes(message, family))
-
-    def list_routes(self, what: str, family: int, table: int | None) -> list[bytes]:
-        """The routes of a table as the kernel tells them; none where there is no such table."""
-        body = messages.ROUTE_HEADER.pack(messages.AF[family], *(0,) * 8)
-        if table is not None:
-            body += u32(messages.RTA_TABLE, table)
-        try:
-            found = self.rtnl.dump(what, rtnl.GET_ROUTE, body)
-        except KernelError as e:
-            if e.errno == errno.ENOENT:
-                return []
-            raise
-        return [m for m in found if table is None or route_table(m) == table]
 
     def find_route(self, address: Address) -> int:
         """The index of the link through which an address is reached; 0 for none."""

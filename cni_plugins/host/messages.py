@@ -8,10 +8,10 @@ Source: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from cni_plugins.host.netlink import attribute, nested, u32
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import struct
 from sys import byteorder
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.messages import IFLA_AF_SPEC, LINK_HEADER
 from cni_plugins.host.netlink import attribute, attributes, each, nested, u32
 from cni_plugins.host.rtnl import DEL_LINK, GET_LINK, SET_LINK, kernel_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.host.rtnl import Rtnl
     from cni_plugins.host.snapshots import Link
@@ -28,7 +29,7 @@ _BRIDGE_VLAN_INFO = 2
 _ATTEMPTS = 5
 
 
-class Vlan(NamedTuple):
+class Vlan(Frozen, kw_only=False):
     """A VLAN id that a bridge port carries."""
 
     vid: int

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import errno
 import struct
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import Frozen, as_dict, fresh, replace
 from cni_plugins.host import messages
 from cni_plugins.host.messages import AF, ROUTE_HEADER, RTN_UNICAST
 from cni_plugins.host.netlink import (
@@ -26,8 +25,9 @@ from cni_plugins.host.rtnl import DEL_ROUTE, DEL_RULE, GET_RULE, NEW_ROUTE, NEW_
 from cni_plugins.host.snapshots import Hop, read_hops, read_ip
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import Any
 
     from cni_plugins.host.links import Links
     from cni_plugins.host.snapshots import Link
@@ -52,7 +52,7 @@ _TO_TABLE = 1
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
 
 
-class HeldRoute(NamedTuple):
+class HeldRoute(Frozen):
     """A unicast route as the kernel has it.
 
     ``metrics`` by the kernel's names for them, RTAX_…; ``hops`` are its next hops where it has
@@ -68,7 +68,7 @@ class HeldRoute(NamedTuple):
     protocol: int = _BOOT
     priority: int = 0
     is_onlink: bool = False
-    metrics: Mapping[str, int] = MappingProxyType({})
+    metrics: dict[str, int] = fresh(dict)
     hops: tuple[Hop, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class HeldRoute(NamedTuple):
             "metrics": dict(self.metrics),
             "hops": [_hop_as_json(hop) for hop in self.hops],
         }
-        return {**self._asdict(), **texts}
+        return {**as_dict(self), **texts}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> HeldRoute:
@@ -99,7 +99,7 @@ class HeldRoute(NamedTuple):
         return f"route {self.dst}{via} of table {self.table}"
 
 
-class Rule(NamedTuple):
+class Rule(Frozen):
     """A rule that sends what comes from a network to a table; ``src`` None for everything."""
 
     family: int
@@ -139,7 +139,7 @@ def add(links: Links, route: HeldRoute) -> None:
 
 def discard(links: Links, route: HeldRoute) -> None:
     """Delete a route; one that is gone is fine."""
-    bare = route._replace(metrics={})
+    bare = replace(route, metrics={})
     try:
         links.rtnl.request(f"delete {route}", DEL_ROUTE, _message(bare))
     except KernelError as e:

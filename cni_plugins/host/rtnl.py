@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
-from typing import TYPE_CHECKING, Self
+from _socket import AF_NETLINK, NETLINK_ROUTE, SOCK_CLOEXEC, SOCK_RAW, socket
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host import netlink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from cni_plugins.deadline import Deadline
 
 NEW_LINK, DEL_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
@@ -44,9 +46,7 @@ class Rtnl:
 
     def __init__(self) -> None:
         self._sequence = 0
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
         try:
             for option in _OPTIONS:
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -155,9 +155,7 @@ class Events:
 
     def __init__(self, groups: int, limit_s: float) -> None:
         self._until = time.monotonic() + limit_s
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
         try:
             self._socket.bind((0, groups))
         except OSError:

@@ -7,8 +7,7 @@ Source: rtnetlink(7), linux/if_link.h, linux/if_addr.h.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.messages import (
     ADDRESS_HEADER,
     HOP_HEADER,
@@ -54,14 +53,14 @@ _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 
 
-class Port(NamedTuple):
+class Port(Frozen, kw_only=False):
     """What a link is as a port of a bridge."""
 
     hairpin: bool
     isolated: bool
 
 
-class Detail(NamedTuple):
+class Detail(Frozen, kw_only=False):
     """What only some kinds of links have; ``mode`` as ip-link(8) writes it.
 
     ``table`` is a VRF's routing table.
@@ -72,14 +71,14 @@ class Detail(NamedTuple):
     table: int = 0
 
 
-class Link(NamedTuple):
+class Link(Frozen):
     """A link as the kernel described it; 0, "" and None stand for "none".
 
     ``peer`` is the index of a veth's other end (IFLA_LINK), ``promiscuity`` the kernel's count,
     ``is_promisc`` the flag an administrator set.
     """
 
-    index: int  # type: ignore[assignment]
+    index: int
     name: str
     kind: str
     mac: str
@@ -98,7 +97,7 @@ class Link(NamedTuple):
     detail: Detail
 
 
-class LinkAddress(NamedTuple):
+class LinkAddress(Frozen, kw_only=False):
     """An address of a link."""
 
     network: Network
@@ -107,7 +106,7 @@ class LinkAddress(NamedTuple):
     has_failed_dad: bool
 
 
-class KernelRoute(NamedTuple):
+class KernelRoute(Frozen):
     """A route of the kernel; one for each next hop of a multipath route."""
 
     dst: Network
@@ -189,7 +188,7 @@ def read_address(message: bytes) -> LinkAddress:
     )
 
 
-class Hop(NamedTuple):
+class Hop(Frozen, kw_only=False):
     """A next hop of a route; ``hops`` is its weight less 1."""
 
     hops: int

@@ -7,8 +7,6 @@ Source: ip-link(8), rtnetlink(7), IFLA_LINK_NETNSID of linux/if_link.h.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.host import messages
 from cni_plugins.host.messages import (
     IFLA_LINK,
@@ -20,8 +18,10 @@ from cni_plugins.host.messages import (
 from cni_plugins.host.netlink import u16, u32
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cni_plugins.host.links import Links
     from cni_plugins.host.netns import NetNS

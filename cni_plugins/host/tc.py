@@ -6,11 +6,11 @@ Source: tc(8), tc-tbf(8), tc-u32(8), tc-mirred(8); linux/pkt_sched.h.
 from __future__ import annotations
 
 import errno
-import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from _socket import htons
 
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.host.links import random_mac
 from cni_plugins.host.messages import IFLA_IFALIAS, IFLA_TXQLEN
 from cni_plugins.host.netlink import (
@@ -38,6 +38,7 @@ from cni_plugins.host.rtnl import (
 )
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.host.links import Links
     from cni_plugins.host.rtnl import Rtnl
@@ -50,7 +51,7 @@ _INGRESS_PARENT = 0xFFFFFFF1
 _CLSACT_INGRESS = 0xFFFFFFF2
 _ROOT = 0xFFFFFFFF
 _CLASSID = 0x10001
-_ALL_PROTOCOLS = socket.htons(0x0003)
+_ALL_PROTOCOLS = htons(0x0003)
 """ETH_P_ALL."""
 _BIGGEST_U32 = 2**32 - 1
 
@@ -71,7 +72,7 @@ _ACTION_KIND, _ACTION_OPTIONS, _MIRRED_PARAMETERS = 1, 2, 2
 _TERMINAL, _STOLEN, _EGRESS_REDIRECT = 1, 4, 1
 
 
-class Tbf(NamedTuple):
+class Tbf(Frozen, kw_only=False):
     """A token bucket as the kernel takes it.
 
     ``rate`` in bytes a second, ``limit`` in bytes, ``buffer`` in ticks of :func:`ticks`.
@@ -82,7 +83,7 @@ class Tbf(NamedTuple):
     buffer: int
 
 
-class Qdisc(NamedTuple):
+class Qdisc(Frozen, kw_only=False):
     """A queueing discipline of a link; ``tbf`` for token buckets only."""
 
     kind: str
@@ -101,7 +102,7 @@ class Qdisc(NamedTuple):
         return self.is_root and self.kind == "tbf" and self.handle == ROOT_HANDLE
 
 
-class Redirect(NamedTuple):
+class Redirect(Frozen, kw_only=False):
     """A filter that sends every incoming packet to another link; ``target`` is its index."""
 
     parent: int
@@ -132,7 +133,7 @@ def add_ifb(host: Links, name: str, *, mtu: int, alias: str) -> Link:
         ifb = host.get(name)
         what = f"name the owner of {name}"  # the kernel takes no alias at creation
         host.change(what, ifb.index, attribute(IFLA_IFALIAS, alias.encode()))
-        return ifb._replace(alias=alias)
+        return replace(ifb, alias=alias)
 
 
 def root(rtnl: Rtnl, link: Link) -> Qdisc | None:
