@@ -51,11 +51,11 @@ def delete(ctx: Context, conf: BridgeConf) -> None:
     addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
     backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
+        masquerade = ipmasq.begin_discard(ctx, backends, addresses)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
         cleanup.attempt("link", discard_link, ctx)
-        if backends:
-            cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
+        cleanup.attempt("masquerade", masquerade.finish)
         if conf.mac_spoof_check or (ctx.record and ctx.record.plan.get("macspoofchk")):
             cleanup.attempt("spoof check", discard_guard, ctx)
 

@@ -169,14 +169,14 @@ class Context:
     @cached_property
     def runner(self) -> Runner:
         """Runs the node's tools."""
-        from cni_plugins.host.command import Runner  # noqa: PLC0415 - loads subprocess
+        from cni_plugins.host.command import Runner  # noqa: PLC0415 - few calls run a tool
 
         return Runner(self.env, self.deadline)
 
     @cached_property
     def tools(self) -> Tools:
         """Iptables and nftables."""
-        from cni_plugins.masquerade import Tools  # noqa: PLC0415 - loads subprocess
+        from cni_plugins.masquerade import Tools  # noqa: PLC0415 - few calls run a tool
 
         return Tools(self.runner)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
+from cni_plugins.host.journal import LIVE
+from cni_plugins.masquerade import Removal
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 
 TYPE_CHECKING = False
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     from cni_plugins.protocol.result import Result
 
 
-def owner(ctx: Context) -> masquerade.Owner:
+def owner(ctx: Context) -> Owner:
     """The attachment as the owner of masquerade rules."""
-    return masquerade.Owner(ctx.network, ctx.container_id, ctx.ifname)
+    return Owner(ctx.network, ctx.container_id, ctx.ifname)
 
 
 def add(ctx: Context, backend: str, lease: Result) -> None:
@@ -46,7 +49,7 @@ def add(ctx: Context, backend: str, lease: Result) -> None:
 
 def backends(ctx: Context, *, is_configured: bool) -> tuple[str, ...]:
     """Where DEL has to look for rules: as the journal says, else everywhere."""
-    if ctx.record is not None and ctx.record.state == "live":
+    if ctx.record is not None and ctx.record.state == LIVE:
         applied = ctx.record.plan.get("masquerade")
         return (applied,) if applied else ()
     return masquerade.BACKENDS if is_configured else ()
@@ -54,7 +57,13 @@ def backends(ctx: Context, *, is_configured: bool) -> tuple[str, ...]:
 
 def discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> None:
     """Remove this attachment's rules; repeatable."""
-    masquerade.discard(ctx.tools, owner(ctx), backends=which, ips=ips)
+    begin_discard(ctx, which, ips).finish()
+
+
+def begin_discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> Removal:
+    """Begin to; its end, for which the kernel takes its time, has to be waited for."""
+    is_noted = ctx.record is not None and ctx.record.state == LIVE
+    return Removal(ctx.tools, owner(ctx), backends=which, ips=ips, noted=is_noted)
 
 
 def addresses(ctx: Context, result: Result | None, *, is_configured: bool) -> tuple[Network, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cni_plugins import build_info, catalog, invoke
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import CniError, Interrupted
+from cni_plugins.frozen import as_dict
 from cni_plugins.host.command import Runner
 from cnictl import conflist, identity, render, server
 from cnictl.cache import Cache
@@ -218,7 +219,7 @@ def restore(command: Command) -> int:
     found = list(restored(command.env, command.deadline))
     found += adopt(command.cache, command.env, command.deadline)
     if command.options.json:
-        command.print_json([entry._asdict() for entry in found])
+        command.print_json([as_dict(entry) for entry in found])
     else:
         rows = [[e.network, e.container_id, e.ifname, e.plugin, e.problem or "ok"] for e in found]
         command.print(render.table(rows) or "no attachment here has rules")

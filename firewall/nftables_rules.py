@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni_plugins.masquerade import Owner
+    from cni_plugins.masquerade_rules import Owner
     from cni_plugins.protocol.addresses import Network
 
 FAMILY, TABLE = "inet", "cni_plugins_firewall"

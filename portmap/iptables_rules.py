@@ -137,6 +137,22 @@ def commands(present: Sequence[str], wanted: Plan) -> list[str]:
     return [*found, *wanted.rules, *wanted.entries]
 
 
+def joining(wanted: Plan) -> list[str]:
+    """What adds a container where all that is shared is there, and shows the table before it does.
+
+    It does nothing at all where something shared is missing, or where the container's own chain is
+    there already.
+    """
+    shared = (*wanted.shared_rules, *wanted.first_jumps, *wanted.jumps)
+    conditions = [f"-C{rule.removeprefix('-A')}" for rule in shared]
+    return [*conditions, "-S", f"-N {wanted.chain}", *wanted.rules, *wanted.entries]
+
+
+def noted_removal(chain: str, entries: Sequence[str]) -> list[str]:
+    """What removes a chain with those jumps to it, and does nothing if they are not all."""
+    return [*(f"-D{entry.removeprefix('-A')}" for entry in entries), f"-F {chain}", f"-X {chain}"]
+
+
 def removal(present: Sequence[str], network: str, container_id: str) -> list[str]:
     """What removes a container's chain, and the one that older releases made."""
     chains = (chain_name(network, container_id), chain_name(network, container_id, "SN-"))

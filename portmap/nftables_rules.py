@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from cni_plugins.masquerade import Owner
+    from cni_plugins.masquerade_rules import Owner
     from portmap.conf import PortmapConf
 
 FAMILY, TABLE = "inet", "cni_plugins_portmap"

@@ -110,11 +110,11 @@ def delete(ctx: Context, conf: PtpConf) -> None:
     addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
     backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
+        masquerade = ipmasq.begin_discard(ctx, backends, addresses)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
         cleanup.attempt("link", discard_link, ctx)
-        if backends:
-            cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
+        cleanup.attempt("masquerade", masquerade.finish)
 
 
 def discard_link(ctx: Context) -> None:

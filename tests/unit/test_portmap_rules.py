@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cni_plugins.masquerade import Owner
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 from portmap import iptables_rules, nftables_rules
 from portmap.conf import parse, parse_cleanup
