@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
 
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import find
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, Self
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.delegate import Delegate
@@ -204,7 +206,7 @@ class Context:
 
     def nested(self, plugin: str, command: str) -> Context:
         """The context in which a delegate of ours runs within this call."""
-        call = self.call._replace(command=command)
+        call = replace(self.call, command=command)
         nested = self._derived(plugin, call, self.document, self.stdin)
         nested.plan = dict(self.plan)
         return nested

@@ -6,8 +6,6 @@ noted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.host.journal import LIVE
@@ -15,6 +13,7 @@ from cni_plugins.masquerade import Removal
 from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

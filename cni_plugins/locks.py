@@ -6,11 +6,11 @@ Order: attachment, then a network's store, then a tool's.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -6,15 +6,16 @@ What stands in the kernel is :mod:`.masquerade_rules`'; applying it is one trans
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugins import masquerade_rules as rules
 from cni_plugins.errors import ConfigError, ExecError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables, collect
 from cni_plugins.host.nftables import Nftables, NotThere
 from cni_plugins.masquerade_rules import Owner
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -44,7 +45,7 @@ class Tools:
         return Nftables(self.runner)
 
 
-class Applied(NamedTuple):
+class Applied(Frozen, kw_only=False):
     """The backend that was used, and why."""
 
     backend: str

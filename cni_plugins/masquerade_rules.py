@@ -16,12 +16,14 @@ nftables, one table for everything, one rule per address, told apart by its comm
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen
+from cni_plugins.protocol.digests import sha512
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cni_plugins.protocol.addresses import Network
 
@@ -36,7 +38,7 @@ COMMENT_BYTES = 128
 """The longest comment that nftables takes."""
 
 
-class Owner(NamedTuple):
+class Owner(Frozen, kw_only=False):
     """The attachment that rules belong to."""
 
     network: str
@@ -56,8 +58,7 @@ class Owner(NamedTuple):
     @property
     def comment(self) -> str:
         """The comment of its nftables rules."""
-        parts = [text.replace('"', "") for text in self]
-        named = f"net: {parts[0]}, if: {parts[2]}, id: {parts[1]}"
+        named = f"net: {self.network}, if: {self.ifname}, id: {self.container_id}".replace('"', "")
         return f"{self.mark}, {named}"[:COMMENT_BYTES]
 
 
@@ -70,7 +71,7 @@ def chain_name(network: str, container_id: str, prefix: str = "") -> str:
     start = f"CNI-{prefix}"
     if len(start) >= CHAIN_LENGTH:
         raise ValueError(f"invalid length of prefix {prefix!r}")
-    digest = hashlib.sha512(f"{network}{container_id}".encode()).hexdigest()
+    digest = sha512(f"{network}{container_id}".encode()).hexdigest()
     return (start + digest)[:CHAIN_LENGTH]
 
 
@@ -107,7 +108,7 @@ def nftables_plan(owner: Owner, ips: tuple[Network, ...]) -> tuple[dict[str, Any
 
 
 def postrouting_rules() -> tuple[dict[str, Any], ...]:
-    """The rules of nftables that all attachments share."""
+    """The rules of the chain that the kernel calls: no multicast, then everybody's addresses."""
     chain = {"family": "inet", "table": TABLE, "chain": POSTROUTING}
     exempt = [
         _match(_IP[family], "daddr", "==", _prefix(network), {"return": None})
@@ -142,8 +143,8 @@ def _prefix(network: str) -> dict[str, Any]:
 
 
 def hash16(text: str) -> str:
-    """The form in which the reference's nftables comments begin."""
-    return hashlib.sha512(text.encode()).hexdigest()[:16]
+    """The hash by which rules name networks and attachments."""
+    return sha512(text.encode()).hexdigest()[:16]
 
 
 def noted_removal(owner: Owner, ips: tuple[Network, ...], family: int) -> list[str]:

@@ -8,12 +8,11 @@ the machine sleeps; with another boot id the lease's pod is gone.
 from __future__ import annotations
 
 import errno
-import json
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import KernelError, NetnsError, StateError
+from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS
 from cni_plugins.host.packets import PacketSocket
 from cni_plugins.host.store import Store
@@ -23,8 +22,10 @@ from cni_plugins.protocol.result import DNS, IP, Result, Route
 from dhcp_ipam import message as dhcp
 from dhcp_ipam.terms import FOREVER, Terms
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 ROOT = "/var/lib/cni/dhcp"
 SOCKET = "/run/cni/dhcp.sock"
@@ -38,8 +39,7 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Frozen):
     """What an attachment asks a server for.
 
     ``options`` are raw values by code, ``parameters`` the codes it wants to be told.
@@ -63,7 +63,7 @@ class Wish:
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
         options = {str(code): value.hex() for code, value in self.options.items()}
-        return {**asdict(self), "options": options}
+        return {**as_dict(self), "options": options}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Wish:
@@ -74,8 +74,7 @@ class Wish:
         return cls(options=options, parameters=parameters, **texts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(Frozen):
     """A lease: whose, from whom, on which link, since when.
 
     ``netns_id`` is device and inode number of the namespace, ``mac`` the hardware address it was
@@ -255,7 +254,7 @@ def encode(lease: Lease) -> dict[str, Any]:
             }
             for route in terms.routes
         ],
-        "dns": asdict(terms.dns),
+        "dns": as_dict(terms.dns),
         "server": str(terms.server),
         "lease_s": terms.lease_s,
         "renew_s": terms.renew_s,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import ExecError
 from cni_plugins.host.firewalld import Firewalld
 from cni_plugins.host.journal import LIVE
@@ -13,6 +11,7 @@ from cni_plugins.undo import Cleanup
 from firewall import iptables_rules, nftables_rules
 from firewall.conf import FIREWALLD, IPTABLES, NFTABLES, FirewallConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any

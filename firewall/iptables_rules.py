@@ -6,12 +6,11 @@ written as iptables-save prints them.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen
 from firewall.conf import ISOLATED, OPEN, SAME_BRIDGE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,8 +23,7 @@ _JUMP = f'-A FORWARD -m comment --comment "CNI firewall plugin rules" -j {FORWAR
 _RULES = "CNI firewall plugin rules (ingressPolicy: {})"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen, kw_only=False):
     """What a family needs: chains, and rules that come first or last in their chains."""
 
     chains: tuple[str, ...]

@@ -6,10 +6,9 @@ many containers there are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from firewall.conf import OPEN, SAME_BRIDGE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

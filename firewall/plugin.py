@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ExecError, Unavailable
 from cni_plugins.host.journal import Journal
 from cni_plugins.locks import iptables_lock
@@ -22,6 +20,7 @@ from firewall.conf import (
     parse_cleanup,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network

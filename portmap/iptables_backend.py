@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ExecError
 from cni_plugins.host.journal import LIVE
 from cni_plugins.protocol.addresses import parse_address
 from portmap import iptables_rules as rules
 from portmap.holder import is_alive
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -6,12 +6,13 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen
+from cni_plugins.protocol.digests import sha512
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,8 +33,7 @@ _DNAT = re.compile(
 _JUMP = re.compile(rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)')
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen, kw_only=False):
     """What one family needs: shared chains with their rules and jumps, and the container's own."""
 
     chain: str
@@ -45,8 +45,7 @@ class Plan:
     entries: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Frozen, kw_only=False):
     """Who has a host port already: its chain, the container's address and port, its comment."""
 
     chain: str
@@ -57,7 +56,7 @@ class Holder:
 
 def chain_name(network: str, container_id: str, prefix: str = "DN-") -> str:
     """The name of a container's chain."""
-    digest = hashlib.sha512(f"{network}{container_id}".encode()).hexdigest()
+    digest = sha512(f"{network}{container_id}".encode()).hexdigest()
     return f"CNI-{prefix}{digest}"[:_LENGTH]
 
 

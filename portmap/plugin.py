@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ExecError, KernelError, Unavailable
 from cni_plugins.host import sysctl
 from cni_plugins.locks import iptables_lock
@@ -12,6 +10,7 @@ from cni_plugins.undo import Cleanup
 from portmap import iptables_backend, nftables_backend
 from portmap.conf import BACKENDS, IPTABLES, NFTABLES, PortmapConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result

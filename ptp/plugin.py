@@ -7,11 +7,10 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing, sysctl
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.plugin import Verbs
@@ -20,6 +19,7 @@ from cni_plugins.protocol.result import Interface
 from cni_plugins.undo import Cleanup
 from ptp.conf import PtpConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -69,28 +69,37 @@ def is_module(name: str) -> bool:
 
 # --- layers -------------------------------------------------------------------------------------
 
-BASE = {"cni_plugins.errors", "cni_plugins.undo", "cni_plugins.deadline", "cni_plugins.witness"}
+BASE = {
+    f"cni_plugins.{name}"
+    for name in ("errors", "frozen", "json_text", "undo", "deadline", "witness")
+}
 BELOW = {
     "cni_plugins.errors": set(),
-    "cni_plugins.witness": set(),
+    "cni_plugins.frozen": set(),
+    "cni_plugins.json_text": set(),
+    "cni_plugins.witness": {"cni_plugins.frozen"},
     "cni_plugins.build_info": set(),
     "cni_plugins.undo": {"cni_plugins.errors"},
     "cni_plugins.deadline": {"cni_plugins.errors"},
 }
+PACKING = {"netlink", "messages"}
 AMONG_ADAPTERS = {
-    "links": {"netns", "rtnl", "snapshots"},
-    "rtnl": {"netns", "rtnl_socket"},
-    "tc": {"links", "rtnl", "snapshots"},
-    "port_vlans": {"rtnl", "snapshots"},
+    "messages": {"netlink"},
+    "snapshots": PACKING,
+    "rtnl": {"netlink"},
+    "link_requests": {"netns", "rtnl", "snapshots", *PACKING},
+    "links": {"netns", "link_requests", "rtnl", "snapshots", *PACKING},
+    "tc": {"links", "rtnl", "snapshots", *PACKING},
+    "port_vlans": {"rtnl", "snapshots", *PACKING},
     "conntrack": {"rtnl"},
     "nftables": {"command"},
     "iptables": {"command"},
     "firewalld": {"command"},
     "journal": {"store"},
-    "devices": {"links", "netns", "snapshots"},
+    "devices": {"links", "netns", "snapshots", *PACKING},
     "packets": {"netns", "rtnl"},
-    "routing": {"links", "snapshots"},
-    "sublinks": {"links", "netns", "snapshots"},
+    "routing": {"links", "rtnl", "snapshots", *PACKING},
+    "sublinks": {"links", "netns", "snapshots", *PACKING},
     "tap": {"rtnl"},
 }
 """What adapters may import of each other."""
@@ -136,7 +145,7 @@ def test_a_module_imports_only_what_is_below_it(path):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("pyroute2", {f"cni_plugins.host.{name}" for name in ("rtnl", "rtnl_socket", "conntrack")}),
+        ("pyroute2", {"cni_plugins.host.conntrack"}),
         ("subprocess", set()),
         ("selectors", set()),
         ("ctypes", {"cni_plugins.host.netns"}),

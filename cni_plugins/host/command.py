@@ -8,12 +8,14 @@ import os
 import select
 import signal
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cni_plugins.errors import ExecError
+from cni_plugins.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from cni_plugins.deadline import Deadline
 
@@ -31,7 +33,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that stay ignored across exec, unless told otherwise."""
 
 
-class Completed(NamedTuple):
+class Completed(Frozen, kw_only=False):
     """A process that has ended: its exit status (negative: the signal), and what it said."""
 
     status: int

@@ -5,12 +5,12 @@ Source: firewalld.dbus(5), interface org.fedoraproject.FirewallD1.zone; D-Bus Sp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import KernelError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.protocol.addresses import Network

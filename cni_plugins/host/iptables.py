@@ -9,16 +9,17 @@ Source: iptables-restore(8), iptables-save(8).
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
 
 from cni_plugins.errors import Busy, ExecError, Interrupted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeVar
 
     from cni_plugins.host.command import Runner, Tool
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 _PREFIX = {4: "iptables", 6: "ip6tables"}
 _LOCK_WAIT_S = 30

@@ -8,12 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
 
 from cni_plugins.errors import NetnsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x40000000

@@ -11,18 +11,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import random
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from cni_plugins.errors import Busy, StateError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
 
     from cni_plugins.deadline import Deadline
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 
 _GONE = (FileNotFoundError, NotADirectoryError)
 _FIRST_RETRY_S = 0.0005
@@ -217,7 +218,7 @@ class Store:
                     "try again later; if the holder hangs, end that process: "
                     "the kernel then frees the lock",
                 )
-            time.sleep(min(pause * (1 + random.random()), left))  # noqa: S311
+            time.sleep(min(pause * (1 + os.urandom(1)[0] / 256), left))
             pause = min(pause * 2, _LONGEST_RETRY_S)
 
     def _open_lock(self, name: str, mode: int) -> int:

@@ -5,13 +5,15 @@ Source: unix(7).
 
 from __future__ import annotations
 
-import json
 import socket
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import Busy, KernelError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.deadline import Deadline
 
 _LARGEST = 1 << 20

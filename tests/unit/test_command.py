@@ -100,7 +100,7 @@ def test_a_process_whose_own_streams_are_closed(closed: tuple[int, ...]) -> None
                 os.close(fd)
             script = "cat; echo wrong >&2; exit 3"
             done = runner().execute([SH, "-c", script], stdin=b"in")
-            os.write(writer, repr(tuple(done)).encode())
+            os.write(writer, repr((done.status, done.stdout, done.stderr)).encode())
         finally:
             os._exit(0)
     os.close(writer)
