@@ -148,7 +148,7 @@ def _qdisc_at(rtnl: Rtnl, link: Link, parent: int) -> Qdisc | None:
         # the kernel tells its listeners; ECHO makes us one
         found = rtnl.request(f"find qdisc of {link.name}", GET_QDISC, body, flags=ECHO)
     except KernelError as e:
-        if e.errno == errno.ENOENT:
+        if e.errno in {errno.ENOENT, errno.ENODEV}:  # the link may have gone meanwhile
             return None
         raise
     return _qdisc(found[0]) if found else None
