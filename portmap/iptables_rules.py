@@ -193,15 +193,22 @@ def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -
     asked = {(m.protocol, str(m.host_port)): [] for m in mappings}  # type: ignore[var-annotated]
     for m in mappings:
         asked[m.protocol, str(m.host_port)].append(str(m.only_on) if m.only_on else None)
+    rules = [
+        rule
+        for line in present
+        if " -j DNAT " in line and (rule := _DNAT.match(line)) and rule["chain"] != wanted.chain
+    ]
+    rules = [rule for rule in rules if (rule["protocol"], rule["port"]) in asked]
+    if not rules:  # as nearly always
+        return []
     comments = {
         match["chain"]: match["comment"] for line in present if (match := _JUMP.match(line))
     }
     found = []
-    for line in present:
-        rule = _DNAT.match(line)
-        if rule is None or rule["chain"] == wanted.chain or rule["chain"] not in comments:
+    for rule in rules:
+        if rule["chain"] not in comments:
             continue
-        for ip in asked.get((rule["protocol"], rule["port"]), ()):
+        for ip in asked[rule["protocol"], rule["port"]]:
             if ip is None or rule["ip"] is None or ip == rule["ip"]:
                 place = f"{rule['ip'] or '*'}:{rule['port']}/{rule['protocol']}"
                 text = comments[rule["chain"]].replace('\\"', '"').removeprefix("dnat ")
