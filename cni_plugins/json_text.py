@@ -55,7 +55,7 @@ def loads(
         how: Any = _How(object_pairs_hook, parse_constant, parse_float)
         try:
             value, end = make_scanner(how)(text, len(text) - len(text.lstrip(_BLANKS)))
-        except StopIteration:  # where no value begins
+        except (StopIteration, SystemError):  # its errors are of a class that json has to bring
             value, end = None, -1
         if end == len(text.rstrip(_BLANKS)):
             return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -40,6 +41,7 @@ def main(plugin_type: str | None = None) -> int:
     if plugin is None:
         sys.stderr.write(f"{name}: no plugin of this suite; it has {', '.join(catalog.PLUGINS)}\n")
         return 1
+    gc.disable()  # a call ends before garbage is worth a search
     deadline = Deadline.after(DEFAULT_S)
     _listen(env.get("CNI_COMMAND", ""), deadline)
 

@@ -14,7 +14,6 @@ from cni_plugins import json_text as json
 from cni_plugins.errors import KernelError, NetnsError, StateError
 from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS
-from cni_plugins.host.packets import PacketSocket
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import parse_address, parse_network
@@ -26,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from cni_plugins.host.packets import PacketSocket
 
 ROOT = "/var/lib/cni/dhcp"
 SOCKET = "/run/cni/dhcp.sock"
@@ -122,6 +123,8 @@ class Lease(Frozen):
         Raises:
             NetnsError, KernelError: ``gone`` and ENODEV when the pod or its link is not there.
         """
+        from cni_plugins.host.packets import PacketSocket  # noqa: PLC0415 - calls need no socket
+
         with NetNS.open(prefix + self.wish.netns) as netns:
             if netns.id != self.netns_id:
                 text = f"{self.wish.netns} is another namespace than the lease's"

@@ -81,7 +81,7 @@ class Index:
     def clear(self) -> None:
         """Forget everything but the witnesses, which a rebuild cannot find anywhere else."""
         self.invalidate()
-        self._store.discard_tree("used")
+        self._store.discard_files("used")
         self._blocks.clear()
 
     # --- owners --------------------------------------------------------------------------------

@@ -1,22 +1,34 @@
 /*
  * The program of the bundle: Python, told to run cni_plugins.
  *
- * PyInstaller collects the modules, the extensions and libpython; its own bootloader is not used.
- * That one unpacks and installs importers, and starts a second time to have LD_LIBRARY_PATH set,
- * three times as long as all that is done here.  What extensions need is found by this program's
- * own DT_RPATH, so the environment stays the caller's.
+ * PyInstaller collects the modules, the extensions and their libraries; its own bootloader, which
+ * starts itself a second time to have LD_LIBRARY_PATH set and brings importers of its own, takes
+ * twice as long as a call of VERSION here.  What extensions need is found by this program's
+ * DT_RPATH, so the environment stays the caller's.
+ *
+ * The modules that calls load are in here, as tools/freeze found them, so that Python neither looks
+ * for their files nor reads them.
  *
  * Nothing of the environment, of the node's Python or of its locale decides anything here.
  */
 #include <Python.h>
 
 #include <limits.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define INTERNAL "_internal"
+
+extern const unsigned char code[];
+__asm__(".section .rodata\n.global code\ncode:\n.incbin \"frozen.bin\"\n.previous");
+
+static const struct _frozen frozen[] = {
+#include "frozen.h"
+	{0},
+};
 
 static char home[PATH_MAX + sizeof(INTERNAL)];
 static char program[PATH_MAX];
@@ -70,6 +82,60 @@ static PyStatus describe_places(PyConfig *config)
 	return add_path(config, extensions);
 }
 
+#if PY_VERSION_HEX < 0x030c0000
+/* os.setns as Python has it from 3.12 on; without it, ctypes would have to be loaded. */
+static PyObject *os_setns(PyObject *self, PyObject *args)
+{
+	int fd, kind, result;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "ii", &fd, &kind))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	result = setns(fd, kind);
+	Py_END_ALLOW_THREADS
+	if (result != 0)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef setns_method = {"setns", os_setns, METH_VARARGS, NULL};
+
+static bool add_setns(void)
+{
+	PyObject *os = PyImport_ImportModule("os");
+	PyObject *function = PyCFunction_New(&setns_method, NULL);
+	bool done = os && function && PyObject_SetAttrString(os, "setns", function) == 0;
+
+	Py_XDECREF(function);
+	Py_XDECREF(os);
+	return done;
+}
+#else
+static bool add_setns(void)
+{
+	return true;
+}
+#endif
+
+/* Where packages of the table above have those of their modules that are not in it. */
+static bool add_places(void)
+{
+	PyObject *place = PyUnicode_DecodeFSDefault(home);
+	PyObject *encodings = PyImport_ImportModule("encodings"); /* loaded before there was a place */
+	PyObject *path = encodings ? PyObject_GetAttrString(encodings, "__path__") : NULL;
+	PyObject *own = place ? PyUnicode_FromFormat("%U/encodings", place) : NULL;
+	bool done = path && own && PyList_Append(path, own) == 0 &&
+		    PySys_SetObject("_stdlib_dir", place) == 0 &&
+		    PySys_SetObject("_MEIPASS", place) == 0; /* by this we know that we are frozen */
+
+	Py_XDECREF(own);
+	Py_XDECREF(path);
+	Py_XDECREF(encodings);
+	Py_XDECREF(place);
+	return done;
+}
+
 static PyStatus start(int argc, char **argv)
 {
 	PyPreConfig before;
@@ -83,6 +149,7 @@ static PyStatus start(int argc, char **argv)
 	if (PyStatus_Exception(status))
 		return status;
 	PyConfig_InitIsolatedConfig(&config);
+	PyImport_FrozenModules = frozen;
 	config.site_import = 0;
 	config.write_bytecode = 0;
 	config.optimization_level = 2;
@@ -99,7 +166,6 @@ static PyStatus start(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	PyStatus status;
-	PyObject *place;
 
 	if (!find_home()) {
 		fprintf(stderr, "cni-plugins: cannot tell where this program is\n");
@@ -108,8 +174,7 @@ int main(int argc, char **argv)
 	status = start(argc, argv);
 	if (PyStatus_Exception(status))
 		Py_ExitStatusException(status);
-	place = PyUnicode_DecodeFSDefault(home);
-	if (place && PySys_SetObject("_MEIPASS", place) == 0)
+	if (add_places() && add_setns())
 		PyImport_ImportModule("cni_plugins.__main__"); /* which ends the process itself */
 	PyErr_Print();
 	return 1;

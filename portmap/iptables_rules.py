@@ -6,15 +6,14 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-import re
-
 from cni_plugins import json_text as json
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import re
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cni_plugins.protocol.addresses import Network
     from portmap.conf import Mapping, PortmapConf
@@ -26,11 +25,11 @@ _LENGTH, _COMMENT_BYTES, _PORTS_A_RULE = 28, 255, 15
 _TO_SETMARK = '-m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark'
 _TO_MASQ = f'-m comment --comment "CNI portfwd requiring masquerade" -j {MASQ}'
 _LOCAL = f"-m addrtype --dst-type LOCAL -j {ENTRY}"
-_DNAT = re.compile(
+_DNAT = (
     r"-A (?P<chain>CNI-DN-\w+) (?:-d (?P<ip>\S+)/\d+ )?-p (?P<protocol>\w+) "
     r"-m \w+ --dport (?P<port>\d+) -j DNAT --to-destination (?P<to>\S+)"
 )
-_JUMP = re.compile(rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)')
+_JUMP = rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)'
 
 
 class Plan(Frozen, kw_only=False):
@@ -185,7 +184,8 @@ def missing(present: Sequence[str], wanted: Plan) -> list[str]:
 
 def _places(entry: str) -> list[str]:
     """Protocol and ports of a jump: what conditions do not change."""
-    return re.findall(r"-p \w+ |--dports \S+ ", entry)
+    words = entry.split(" ")
+    return [f"{name} {words[words.index(name) + 1]} " for name in ("-p", "--dports")]
 
 
 def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -> list[Holder]:
@@ -193,17 +193,15 @@ def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -
     asked = {(m.protocol, str(m.host_port)): [] for m in mappings}  # type: ignore[var-annotated]
     for m in mappings:
         asked[m.protocol, str(m.host_port)].append(str(m.only_on) if m.only_on else None)
+    matches = _matches(_DNAT, (line for line in present if " -j DNAT " in line))
     rules = [
         rule
-        for line in present
-        if " -j DNAT " in line and (rule := _DNAT.match(line)) and rule["chain"] != wanted.chain
+        for rule in matches
+        if rule["chain"] != wanted.chain and (rule["protocol"], rule["port"]) in asked
     ]
-    rules = [rule for rule in rules if (rule["protocol"], rule["port"]) in asked]
     if not rules:  # as nearly always
         return []
-    comments = {
-        match["chain"]: match["comment"] for line in present if (match := _JUMP.match(line))
-    }
+    comments = {match["chain"]: match["comment"] for match in _matches(_JUMP, present)}
     found = []
     for rule in rules:
         if rule["chain"] not in comments:
@@ -221,14 +219,24 @@ def of_network(present: Sequence[str], network: str) -> dict[str, str]:
     start = comment(network, "")[:-1].replace('"', '\\"')
     return {
         match["chain"]: match["comment"].replace('\\"', '"')
-        for line in present
-        if (match := _JUMP.match(line)) and match["comment"].startswith(start)
+        for match in _matches(_JUMP, present)
+        if match["comment"].startswith(start)
     }
+
+
+def _matches(pattern: str, lines: Iterable[str]) -> Iterator[re.Match[str]]:
+    for line in lines:
+        import re  # noqa: PLC0415 - only where there are rules to be read
+
+        match = re.match(pattern, line)
+        if match:
+            yield match
 
 
 def _quoted(token: str) -> str:
     """A token as iptables-restore reads it: it knows double quotes only."""
-    return json.dumps(token) if re.search(r"[\s\"']", token) else token
+    is_plain = not any(c.isspace() or c in "\"'" for c in token)
+    return token if is_plain else json.dumps(token)
 
 
 def _declared(present: Sequence[str]) -> set[str]:

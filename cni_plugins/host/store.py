@@ -113,17 +113,6 @@ class Store:
         except OSError as e:
             raise self._error("look at", name, e) from e
 
-    def discard_tree(self, name: str) -> None:
-        """Remove a directory with all that is in it."""
-        import shutil  # noqa: PLC0415 - rare
-
-        try:
-            shutil.rmtree(self.path(name))
-        except _GONE:
-            return
-        except OSError as e:
-            raise self._error("remove", name, e) from e
-
     def problem(self) -> str:
         """Why nothing could be written here, "" when it could; looks, but neither locks nor writes.
 
@@ -155,6 +144,12 @@ class Store:
         except OSError as e:
             raise self._error("remove", name, e) from e
         return True
+
+    def discard_files(self, directory: str) -> None:
+        """Remove a directory of files with all of them."""
+        for name in self.names(directory):
+            self.discard(f"{directory}/{name}")
+        self.discard_directory(directory)
 
     def discard_directory(self, name: str = "") -> None:
         """Remove a directory if it is empty; one that is not, or not there, stays as it is."""

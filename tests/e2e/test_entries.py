@@ -57,7 +57,7 @@ def test_version_needs_no_environment_but_the_verb(plugin):
 def test_the_environment_chooses_no_other_python(tmp_path):
     for name in ("os", "json", "cni_plugins", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
-    for library in (DIST / "cni-plugins-runtime").rglob("libpython*"):
+    for library in (DIST / "cni-plugins-runtime").rglob("lib*.so.*"):
         (tmp_path / library.name).write_bytes(b"no library")
     for name in ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"):
         done = run("bridge", b"{", CNI_COMMAND="STATUS", CNI_PATH="/x", **{name: str(tmp_path)})

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from cni_plugins import json_text
 
+ROOT = Path(__file__).parents[2]
 TEXTS = [
     "{}",
     " \t\r\n[1, -0, 1.5e3, 12345678901234567890123] \n",
@@ -74,6 +78,30 @@ def test_what_is_read(text):
     assert outcome(json_text.loads, text) == outcome(json.loads, text)
     hooks = {"object_pairs_hook": list, "parse_constant": str.lower, "parse_float": str}
     assert outcome(json_text.loads, text, **hooks) == outcome(json.loads, text, **hooks)
+
+
+def test_errors_before_json_is_loaded():
+    """The scanner itself only looks whether json is there."""
+    code = """
+import sys
+from cni_plugins import json_text
+
+for text in eval(sys.stdin.read()):
+    assert "json" not in sys.modules
+    try:
+        json_text.loads(text)
+    except (ValueError, RecursionError) as e:
+        print(type(e).__name__, ascii(str(e)))
+    for name in [name for name in sys.modules if name.split(".")[0] == "json"]:
+        del sys.modules[name]
+"""
+    texts = TEXTS + RAW
+    argv = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(argv, input=ascii(texts), capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == ""
+    expected = [outcome(json.loads, text) for text in texts]
+    errors = [f"{e[0].__name__} {ascii(e[1])}" for e in expected if isinstance(e, tuple)]
+    assert done.stdout.splitlines() == errors
 
 
 def test_what_a_hook_raises():
