@@ -5,10 +5,11 @@ What stands in the kernel is :mod:`.masquerade_rules`'; applying it is one trans
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 
 from cni_plugins import masquerade_rules as rules
-from cni_plugins.errors import ConfigError, ExecError
+from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables, collect
 from cni_plugins.host.nftables import Nftables, NotThere
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from cni_plugins.host.command import Runner
     from cni_plugins.host.iptables import Change
+    from cni_plugins.host.nftables import Change as NftablesChange
     from cni_plugins.protocol.addresses import Network
 
 IPTABLES, NFTABLES = "iptables", "nftables"
@@ -147,11 +149,15 @@ class Removal:
         self._backends = backends
         self._ips = ips
         self._started: dict[int, Change] = {}
+        self._started_nftables: NftablesChange | None = None
         if noted and IPTABLES in backends:
             self._started = {
                 family: tools.iptables.start(family, "nat", rules.noted_removal(owner, ips, family))
                 for family in _families(ips)
             }
+        if noted and NFTABLES in backends:
+            with suppress(CniError):  # the end tries again, and says why it does not work
+                self._started_nftables = _start_nftables(tools.nftables, self._is_doomed)
 
     def finish(self) -> None:
         """Remove what is left; repeatable.
@@ -180,28 +186,42 @@ class Removal:
 
         self._tools.iptables.revise("nat", left, commands)
 
+    def _is_doomed(self, comment: str) -> bool:
+        return comment.startswith(self._owner.mark)
+
     def _finish_nftables(self) -> None:
-        mark = self._owner.mark
-        _discard_nftables(self._tools.nftables, lambda comment: comment.startswith(mark))
+        _discard_nftables(self._tools.nftables, self._is_doomed, self._started_nftables)
+        self._started_nftables = None
 
 
-def _discard_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> None:
+def _discard_nftables(
+    nftables: Nftables, is_doomed: Callable[[str], bool], started: NftablesChange | None = None
+) -> None:
     for attempt in range(_LIST_ATTEMPTS):
-        handles = [
-            rule["handle"]
-            for rule in nftables.rules("inet", rules.TABLE, rules.CHECKS)
-            if is_doomed(rule.get("comment", ""))
-        ]
-        if not handles:
+        change = started or _start_nftables(nftables, is_doomed)
+        if change is None:
             return
-        chain = {"family": "inet", "table": rules.TABLE, "chain": rules.CHECKS}
         try:
-            nftables.apply([{"delete": {"rule": {**chain, "handle": h}}} for h in handles])
+            change.finish()
         except NotThere:  # another process removed one of them since the listing
             if attempt == _LIST_ATTEMPTS - 1:
                 raise
+            started = None
         else:
             return
+
+
+def _start_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> NftablesChange | None:
+    """Begin to delete the rules with such comments; None when there are none."""
+    chain = {"family": "inet", "table": rules.TABLE, "chain": rules.CHECKS}
+    handles = [
+        rule["handle"]
+        for rule in nftables.rules("inet", rules.TABLE, rules.CHECKS)
+        if is_doomed(rule.get("comment", ""))
+    ]
+    if not handles:
+        return None
+    return nftables.start([{"delete": {"rule": {**chain, "handle": h}}} for h in handles])
 
 
 def missing(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> list[str]:
