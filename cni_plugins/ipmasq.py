@@ -6,6 +6,8 @@ noted.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.host.journal import LIVE
@@ -91,10 +93,26 @@ def restore(ctx: Context) -> None:
         masquerade.apply(ctx.tools, owner(ctx), ips, backend=backend)
 
 
+@contextmanager
+def listing(ctx: Context, backend: str, result: Result) -> Iterator[None]:
+    """Within the block, which looks at other things first, the rules are listed for CHECK."""
+    used = str(_noted(ctx) or backend)
+    families: list[int] = []
+    if used in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():
+        families = sorted({ip.address.family for ip in result.ips})
+    with ctx.tools.iptables.listing(families):
+        yield
+
+
 def problems(ctx: Context, backend: str, ips: tuple[Network, ...]) -> Iterator[str]:
     """What CHECK finds missing."""
-    noted = ctx.record.plan.get("masquerade") if ctx.record is not None else None
-    yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=str(noted or backend))
+    used = str(_noted(ctx) or backend)
+    yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=used)
+
+
+def _noted(ctx: Context) -> str | None:
+    """The backend that the journal knows of."""
+    return ctx.record.plan.get("masquerade") if ctx.record is not None else None
 
 
 def status(ctx: Context, backend: str) -> None:
