@@ -17,7 +17,7 @@ from cni_plugins.protocol.addresses import parse_network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network
@@ -29,24 +29,37 @@ def owner(ctx: Context) -> Owner:
     return Owner(ctx.network, ctx.container_id, ctx.ifname)
 
 
-def add(ctx: Context, backend: str, lease: Result) -> None:
-    """Traffic leaving the subnets takes the host's address.
+def begin_add(
+    ctx: Context, backend: str, lease: Result, *, is_configured: bool
+) -> Callable[[], None]:
+    """Traffic leaving the subnets takes the host's address, from when what is returned was called.
+
+    Until then the tool runs, and the caller can do something else.
 
     Args:
         ctx: the call.
         backend: as configured, "" to choose one.
         lease: the container's addresses.
+        is_configured: whether anything is to be done at all.
 
     Raises:
-        ExecError: the tool refused.
+        ConfigError: the node has no tool for it.
     """
     ips = tuple(ip.address for ip in lease.ips)
+    if not is_configured or not ips:
+        return lambda: None
     ctx.plan["ips"] = [str(ip) for ip in ips]
     ctx.undo.push("masquerade", discard, ctx, masquerade.BACKENDS, ips)
-    applied = masquerade.apply(ctx.tools, owner(ctx), ips, backend=backend)
-    ctx.plan["masquerade"] = applied.backend
-    if applied.backend == masquerade.NFTABLES and not backend:
-        ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
+    addition = masquerade.Addition(ctx.tools, owner(ctx), ips, backend=backend)
+    ctx.undo.push("masquerade that was begun", addition.wait)
+
+    def finish() -> None:
+        applied = addition.finish()
+        ctx.plan["masquerade"] = applied.backend
+        if applied.backend == masquerade.NFTABLES and not backend:
+            ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
+
+    return finish
 
 
 def backends(ctx: Context, *, is_configured: bool) -> tuple[str, ...]:
@@ -63,7 +76,7 @@ def discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> N
 
 
 def begin_discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> Removal:
-    """Begin to; its end, for which the kernel takes its time, has to be waited for."""
+    """Begin to; its end, for which the kernel takes its time, is :meth:`Removal.finish`."""
     is_noted = ctx.record is not None and ctx.record.state == LIVE
     return Removal(ctx.tools, owner(ctx), backends=which, ips=ips, noted=is_noted)
 

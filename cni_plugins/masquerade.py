@@ -88,39 +88,82 @@ def choose(tools: Tools, backend: str) -> Applied:
 def apply(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> Applied:
     """Masquerade what comes from ``ips``.
 
-    Without a backend in the configuration nftables steps in for an iptables that does not work.
-
     Raises:
         CniError: nothing was changed in the family or table that failed.
     """
-    chosen = choose(tools, backend)
-    if chosen.backend == NFTABLES:
-        tools.nftables.apply(rules.nftables_plan(owner, ips))
-        return chosen
-    try:
-        _apply_iptables(tools.iptables, owner, ips)
-    except ExecError as e:
-        if backend or not tools.nftables.is_installed():
-            raise
-        Removal(tools, owner, backends=(IPTABLES,), ips=ips).finish()
-        tools.nftables.apply(rules.nftables_plan(owner, ips))
-        return Applied(NFTABLES, f"iptables does not work: {e}")
-    return chosen
+    return Addition(tools, owner, ips, backend=backend).finish()
 
 
-def _apply_iptables(iptables: Iptables, owner: Owner, ips: tuple[Network, ...]) -> None:
-    plans = {family: rules.iptables_plan(owner, ips, family) for family in _families(ips)}
-    whole = {family: (f"-N {owner.chain}", *plan) for family, plan in plans.items()}
-    answers = iptables.restore("nat", whole)
-    refused = {f: answer for f, answer in answers.items() if isinstance(answer, ExecError)}
+class Addition:
+    """An attachment's rules on their way in: begun here, so that the caller can do more meanwhile.
 
-    def lacking(family: int, present: Sequence[str]) -> list[str]:
-        # the chain is there: of another attachment of this container, or of an ADD that died
-        if not any(rules.declares(line, owner.chain) for line in present):
-            raise refused[family]
-        return [rule for rule in plans[family] if rule not in present]
+    Args:
+        tools: the firewall tools.
+        owner: the attachment.
+        ips: what is to be masqueraded comes from them.
+        backend: as configured; without one nftables steps in for an iptables that does not work.
 
-    iptables.revise("nat", refused, lacking)
+    Raises:
+        ConfigError: the node has none of the backends allowed.
+    """
+
+    def __init__(
+        self, tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str
+    ) -> None:
+        self._tools = tools
+        self._owner = owner
+        self._backend = backend
+        self._ips = ips
+        self._chosen = choose(tools, backend)
+        self._plans: dict[int, tuple[str, ...]] = {}
+        self._started: dict[int, Callable[[], object]] = {}
+        if self._chosen.backend == NFTABLES:
+            self._started[0] = tools.nftables.start(rules.nftables_plan(owner, ips)).finish
+            return
+        for family in _families(ips):
+            plan = self._plans[family] = rules.iptables_plan(owner, ips, family)
+            whole = (f"-N {owner.chain}", *plan)
+            self._started[family] = tools.iptables.start(family, "nat", whole).finish
+
+    def finish(self) -> Applied:
+        """Wait for the tools' end, and do what is left to be done.
+
+        Raises:
+            CniError: nothing was changed in the family or table that failed.
+        """
+        refused = self.wait()
+        if self._chosen.backend == NFTABLES:
+            for refusal in refused.values():
+                raise refusal
+            return self._chosen
+        try:
+            self._finish_iptables(refused)
+        except ExecError as e:
+            if self._backend or not self._tools.nftables.is_installed():
+                raise
+            Removal(self._tools, self._owner, backends=(IPTABLES,), ips=self._ips).finish()
+            self._tools.nftables.apply(rules.nftables_plan(self._owner, self._ips))
+            return Applied(NFTABLES, f"iptables does not work: {e}")
+        return self._chosen
+
+    def wait(self) -> dict[int, ExecError]:
+        """Wait for the tools' end; the families that refused, and why.
+
+        Raises:
+            Busy: another program holds the xtables lock.
+        """
+        started, self._started = self._started, {}
+        answers = collect(started)
+        return {f: answer for f, answer in answers.items() if isinstance(answer, ExecError)}
+
+    def _finish_iptables(self, refused: dict[int, ExecError]) -> None:
+        def lacking(family: int, present: Sequence[str]) -> list[str]:
+            # the chain is there: of another attachment of this container, or of an ADD that died
+            if not any(rules.declares(line, self._owner.chain) for line in present):
+                raise refused[family]
+            return [rule for rule in self._plans[family] if rule not in present]
+
+        self._tools.iptables.revise("nat", refused, lacking)
 
 
 class Removal:

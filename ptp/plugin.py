@@ -46,10 +46,10 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
     configure_host(ctx, port, lease)
-    if conf.ip_masq:
-        ipmasq.add(ctx, conf.masq_backend, lease)
+    finish_masquerade()
     interfaces = (
         Interface(name=port.name, mac=port.mac),
         Interface(name=ctx.ifname, mac=inside.mac, sandbox=ctx.netns_path),
