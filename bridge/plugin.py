@@ -7,6 +7,7 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
@@ -36,11 +37,11 @@ def add(ctx: Context, conf: BridgeConf) -> Result:
     inside = ctx.container.get(ctx.ifname)
     guard_mac(ctx, conf, port, inside)
     lease = gateway.with_gateways(lease_addresses(ctx, conf), conf)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure(ctx, conf, inside, lease)
     if conf.is_gateway:
         serve_gateways(ctx, conf, bridge, lease)
-    if conf.ip_masq and lease.ips:
-        ipmasq.add(ctx, conf.masq_backend, lease)
+    finish_masquerade()
     if not conf.disable_container_interface:
         ctx.host.wait_up(port, ctx.deadline)
     return report(ctx, conf, port, inside, lease)
@@ -62,9 +63,12 @@ def delete(ctx: Context, conf: BridgeConf) -> None:
 
 def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
-    if conf.ipam.type:
-        ctx.ipam.check()
-    endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))
+    with ExitStack() as stack:
+        if conf.ip_masq and conf.chained is not None:
+            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+        if conf.ipam.type:
+            ctx.ipam.check()
+        endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))
 
 
 def status(ctx: Context, conf: BridgeConf) -> None:

@@ -5,10 +5,11 @@ What stands in the kernel is :mod:`.masquerade_rules`'; applying it is one trans
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 
 from cni_plugins import masquerade_rules as rules
-from cni_plugins.errors import ConfigError, ExecError
+from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables, collect
 from cni_plugins.host.nftables import Nftables, NotThere
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from cni_plugins.host.command import Runner
     from cni_plugins.host.iptables import Change
+    from cni_plugins.host.nftables import Change as NftablesChange
     from cni_plugins.protocol.addresses import Network
 
 IPTABLES, NFTABLES = "iptables", "nftables"
@@ -86,39 +88,82 @@ def choose(tools: Tools, backend: str) -> Applied:
 def apply(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> Applied:
     """Masquerade what comes from ``ips``.
 
-    Without a backend in the configuration nftables steps in for an iptables that does not work.
-
     Raises:
         CniError: nothing was changed in the family or table that failed.
     """
-    chosen = choose(tools, backend)
-    if chosen.backend == NFTABLES:
-        tools.nftables.apply(rules.nftables_plan(owner, ips))
-        return chosen
-    try:
-        _apply_iptables(tools.iptables, owner, ips)
-    except ExecError as e:
-        if backend or not tools.nftables.is_installed():
-            raise
-        Removal(tools, owner, backends=(IPTABLES,), ips=ips).finish()
-        tools.nftables.apply(rules.nftables_plan(owner, ips))
-        return Applied(NFTABLES, f"iptables does not work: {e}")
-    return chosen
+    return Addition(tools, owner, ips, backend=backend).finish()
 
 
-def _apply_iptables(iptables: Iptables, owner: Owner, ips: tuple[Network, ...]) -> None:
-    plans = {family: rules.iptables_plan(owner, ips, family) for family in _families(ips)}
-    whole = {family: (f"-N {owner.chain}", *plan) for family, plan in plans.items()}
-    answers = iptables.restore("nat", whole)
-    refused = {f: answer for f, answer in answers.items() if isinstance(answer, ExecError)}
+class Addition:
+    """An attachment's rules on their way in: begun here, so that the caller can do more meanwhile.
 
-    def lacking(family: int, present: Sequence[str]) -> list[str]:
-        # the chain is there: of another attachment of this container, or of an ADD that died
-        if not any(rules.declares(line, owner.chain) for line in present):
-            raise refused[family]
-        return [rule for rule in plans[family] if rule not in present]
+    Args:
+        tools: the firewall tools.
+        owner: the attachment.
+        ips: what is to be masqueraded comes from them.
+        backend: as configured; without one nftables steps in for an iptables that does not work.
 
-    iptables.revise("nat", refused, lacking)
+    Raises:
+        ConfigError: the node has none of the backends allowed.
+    """
+
+    def __init__(
+        self, tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str
+    ) -> None:
+        self._tools = tools
+        self._owner = owner
+        self._backend = backend
+        self._ips = ips
+        self._chosen = choose(tools, backend)
+        self._plans: dict[int, tuple[str, ...]] = {}
+        self._started: dict[int, Callable[[], object]] = {}
+        if self._chosen.backend == NFTABLES:
+            self._started[0] = tools.nftables.start(rules.nftables_plan(owner, ips)).finish
+            return
+        for family in _families(ips):
+            plan = self._plans[family] = rules.iptables_plan(owner, ips, family)
+            whole = (f"-N {owner.chain}", *plan)
+            self._started[family] = tools.iptables.start(family, "nat", whole).finish
+
+    def finish(self) -> Applied:
+        """Wait for the tools' end, and do what is left to be done.
+
+        Raises:
+            CniError: nothing was changed in the family or table that failed.
+        """
+        refused = self.wait()
+        if self._chosen.backend == NFTABLES:
+            for refusal in refused.values():
+                raise refusal
+            return self._chosen
+        try:
+            self._finish_iptables(refused)
+        except ExecError as e:
+            if self._backend or not self._tools.nftables.is_installed():
+                raise
+            Removal(self._tools, self._owner, backends=(IPTABLES,), ips=self._ips).finish()
+            self._tools.nftables.apply(rules.nftables_plan(self._owner, self._ips))
+            return Applied(NFTABLES, f"iptables does not work: {e}")
+        return self._chosen
+
+    def wait(self) -> dict[int, ExecError]:
+        """Wait for the tools' end; the families that refused, and why.
+
+        Raises:
+            Busy: another program holds the xtables lock.
+        """
+        started, self._started = self._started, {}
+        answers = collect(started)
+        return {f: answer for f, answer in answers.items() if isinstance(answer, ExecError)}
+
+    def _finish_iptables(self, refused: dict[int, ExecError]) -> None:
+        def lacking(family: int, present: Sequence[str]) -> list[str]:
+            # the chain is there: of another attachment of this container, or of an ADD that died
+            if not any(rules.declares(line, self._owner.chain) for line in present):
+                raise refused[family]
+            return [rule for rule in self._plans[family] if rule not in present]
+
+        self._tools.iptables.revise("nat", refused, lacking)
 
 
 class Removal:
@@ -147,11 +192,15 @@ class Removal:
         self._backends = backends
         self._ips = ips
         self._started: dict[int, Change] = {}
+        self._started_nftables: NftablesChange | None = None
         if noted and IPTABLES in backends:
             self._started = {
                 family: tools.iptables.start(family, "nat", rules.noted_removal(owner, ips, family))
                 for family in _families(ips)
             }
+        if noted and NFTABLES in backends:
+            with suppress(CniError):  # the end tries again, and says why it does not work
+                self._started_nftables = _start_nftables(tools.nftables, self._is_doomed)
 
     def finish(self) -> None:
         """Remove what is left; repeatable.
@@ -180,28 +229,42 @@ class Removal:
 
         self._tools.iptables.revise("nat", left, commands)
 
+    def _is_doomed(self, comment: str) -> bool:
+        return comment.startswith(self._owner.mark)
+
     def _finish_nftables(self) -> None:
-        mark = self._owner.mark
-        _discard_nftables(self._tools.nftables, lambda comment: comment.startswith(mark))
+        _discard_nftables(self._tools.nftables, self._is_doomed, self._started_nftables)
+        self._started_nftables = None
 
 
-def _discard_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> None:
+def _discard_nftables(
+    nftables: Nftables, is_doomed: Callable[[str], bool], started: NftablesChange | None = None
+) -> None:
     for attempt in range(_LIST_ATTEMPTS):
-        handles = [
-            rule["handle"]
-            for rule in nftables.rules("inet", rules.TABLE, rules.CHECKS)
-            if is_doomed(rule.get("comment", ""))
-        ]
-        if not handles:
+        change = started or _start_nftables(nftables, is_doomed)
+        if change is None:
             return
-        chain = {"family": "inet", "table": rules.TABLE, "chain": rules.CHECKS}
         try:
-            nftables.apply([{"delete": {"rule": {**chain, "handle": h}}} for h in handles])
+            change.finish()
         except NotThere:  # another process removed one of them since the listing
             if attempt == _LIST_ATTEMPTS - 1:
                 raise
+            started = None
         else:
             return
+
+
+def _start_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> NftablesChange | None:
+    """Begin to delete the rules with such comments; None when there are none."""
+    chain = {"family": "inet", "table": rules.TABLE, "chain": rules.CHECKS}
+    handles = [
+        rule["handle"]
+        for rule in nftables.rules("inet", rules.TABLE, rules.CHECKS)
+        if is_doomed(rule.get("comment", ""))
+    ]
+    if not handles:
+        return None
+    return nftables.start([{"delete": {"rule": {**chain, "handle": h}}} for h in handles])
 
 
 def missing(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> list[str]:

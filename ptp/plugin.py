@@ -7,6 +7,7 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
@@ -45,10 +46,10 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
     configure_host(ctx, port, lease)
-    if conf.ip_masq:
-        ipmasq.add(ctx, conf.masq_backend, lease)
+    finish_masquerade()
     interfaces = (
         Interface(name=port.name, mac=port.mac),
         Interface(name=ctx.ifname, mac=inside.mac, sandbox=ctx.netns_path),
@@ -137,11 +138,14 @@ def find_port(ctx: Context) -> Link | None:
 
 def check(ctx: Context, conf: PtpConf) -> None:
     """Both ends, addresses, routes and masquerading are as they were added."""
-    endpoint.check_lease(ctx, conf)
-    found, inside = endpoint.problems(ctx, conf.chained, KIND)
-    if inside is not None and inside.kind == KIND:
-        found += host_problems(ctx, conf, inside)
-    endpoint.refuse(f"check {ctx.ifname}", found)
+    with ExitStack() as stack:
+        if conf.ip_masq and conf.chained is not None:
+            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+        endpoint.check_lease(ctx, conf)
+        found, inside = endpoint.problems(ctx, conf.chained, KIND)
+        if inside is not None and inside.kind == KIND:
+            found += host_problems(ctx, conf, inside)
+        endpoint.refuse(f"check {ctx.ifname}", found)
 
 
 def host_problems(ctx: Context, conf: PtpConf, inside: Link) -> Iterator[str]:

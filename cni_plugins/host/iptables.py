@@ -33,6 +33,7 @@ class Iptables:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._listed: dict[int, str] | None = None
+        self._listing: dict[int, Tool] = {}
 
     @contextmanager
     def listed_once(self) -> Iterator[None]:
@@ -45,6 +46,16 @@ class Iptables:
             yield
         finally:
             self._listed = None
+
+    @contextmanager
+    def listing(self, families: Iterable[int]) -> Iterator[None]:
+        """Families are listed while the block does something else, for a look at them within it."""
+        self._listing = {family: self._runner.launch([_save(family)]) for family in families}
+        try:
+            yield
+        finally:
+            collect({family: tool.result for family, tool in self._listing.items()})
+            self._listing = {}
 
     def is_installed(self, family: int = 4) -> bool:
         """Whether the family's restore tool is there."""
@@ -140,13 +151,13 @@ class Iptables:
         found: dict[int, str | ExecError] = {}
         tools = {}
         for family in sorted(families):
-            tool = f"{_PREFIX[family]}-save"
             if self._listed is not None and family in self._listed:
                 found[family] = self._listed[family]
-            elif self._runner.which(tool) is None:
+            elif self._runner.which(_save(family)) is None:
                 found[family] = ""
             else:
-                tools[family] = self._runner.launch([tool]).result
+                tool = self._listing.pop(family, None) or self._runner.launch([_save(family)])
+                tools[family] = tool.result
         for family, answer in collect(tools).items():
             if isinstance(answer, ExecError):
                 found[family] = answer
@@ -211,6 +222,10 @@ def collect(started: Mapping[int, Callable[[], T]]) -> dict[int, T | ExecError]:
     if stopped is not None:
         raise stopped
     return found
+
+
+def _save(family: int) -> str:
+    return f"{_PREFIX[family]}-save"
 
 
 def _rules_of(listed: str, table: str) -> tuple[str, ...]:

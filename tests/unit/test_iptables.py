@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cni_plugins.deadline import Deadline
-from cni_plugins.errors import Busy, ExecError
+from cni_plugins.errors import Busy, ExecError, Interrupted
 from cni_plugins.host.command import Runner
-from cni_plugins.host.iptables import Iptables
+from cni_plugins.host.iptables import Iptables, collect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +91,26 @@ def test_a_lock_that_is_not_to_be_had(scripts: Scripts) -> None:
     with pytest.raises(Busy):
         scripts.iptables.restore("nat", {4: ["-N X"], 6: ["-N X"]})
     assert scripts.given("ip6tables")
+
+
+def test_a_call_that_is_told_to_stop_ends_both_tools(scripts: Scripts) -> None:
+    """None is left to change anything behind the rollback's back."""
+    for prefix in ("iptables", "ip6tables"):
+        scripts.install(f"{prefix}-restore", "echo $$ > $0.pid.new; mv $0.pid.new $0.pid; sleep 60")
+    deadline = Deadline.after(60)
+    runner = Runner({"PATH": f"{scripts.directory}:/usr/bin:/bin"}, deadline)
+    changes = {family: Iptables(runner).start(family, "nat", ["-N X"]) for family in (4, 6)}
+    files = [scripts.directory / f"{prefix}-restore.pid" for prefix in ("iptables", "ip6tables")]
+    until = time.monotonic() + 20
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    deadline.interrupt("TERM")
+    with pytest.raises(Interrupted):
+        collect({family: change.finish for family, change in changes.items()})
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
 
 
 def delete_all(_family: int, present: Sequence[str]) -> list[str]:
