@@ -512,7 +512,7 @@ static char *compose_go(const struct call *call, size_t *length)
 	for (i = 0; i < RLIM_NLIMITS; i++) {
 		struct rlimit limit = {0, 0};
 
-		getrlimit((__rlimit_resource_t)i, &limit);
+		getrlimit(i, &limit);
 		go.limits[i][0] = limit.rlim_cur;
 		go.limits[i][1] = limit.rlim_max;
 	}
