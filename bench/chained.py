@@ -1,12 +1,10 @@
-"""The chained plugins: what they cost, what they execute, and how that grows with ports."""
+"""The chained plugins: what they cost, and what they execute."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import statistics
-import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -27,8 +25,6 @@ CHAINED: dict[str, dict[str, Any]] = {
 }
 PORT = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
 NETNS = "/run/netns/bench"
-EXISTING = (10, 1000)
-PORTS = (10, 10_000)
 
 
 class Chain:
@@ -109,121 +105,6 @@ def _traced(directory: str, plugin: str, verb: str, document: dict[str, Any]) ->
     paths = [m[1] for line in lines if (m := re.search(r'execve\("([^"]*)".* = 0$', line))]
     tools = Counter(os.path.basename(p) for p in paths if not p.startswith(directory))
     return ", ".join(f"{count} {name}" for name, count in sorted(tools.items())) or "none"
-
-
-def add_cost(existing: int, over: dict[str, Any]) -> Any:
-    """Portmap's ADD of one port where other containers have published ``existing``."""
-    prepared: dict[str, str] = {}
-
-    def sample(directory: str) -> dict[str, float]:
-        call = Call(directory, "portmap", host=prepared.get(directory, ""))
-        if directory not in prepared:
-            prepared[directory] = call.host = f"ports{existing}-{len(prepared)}-{over['backend']}"
-            _publish(call, existing, over)
-        document = _published(2, ports(1, 8000), over)
-        seconds, _ = call("ADD", document, "mine", NETNS_OF_PORTS)
-        call("DEL", document, "mine", NETNS_OF_PORTS)
-        return {f"portmap ADD on {over['backend']}, {existing} ports": seconds}
-
-    return sample
-
-
-NETNS_OF_PORTS = "/run/netns/ports-pod"
-
-
-def _publish(call: Call, existing: int, over: dict[str, Any]) -> None:
-    """A host of its own, where containers of ten ports each are published."""
-    sh("ip", "netns", "add", call.host)
-    sh("ip", "netns", "add", "ports-pod", check=False)
-    sh("ip", "-n", call.host, "link", "add", "br0", "type", "bridge")
-    sh("ip", "-n", call.host, "address", "add", "10.9.0.1/16", "dev", "br0")
-    sh("ip", "-n", call.host, "link", "set", "br0", "up")
-    for i in range(existing // 10):
-        document = _published(i + 10, ports(10, 10_000 + 10 * i), over)
-        call("ADD", document, f"{call.host}-{i}", NETNS_OF_PORTS)
-
-
-def _published(n: int, given: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    address = f"10.9.{n // 250}.{n % 250 + 2}/16"
-    result = {
-        "cniVersion": "1.0.0",
-        "interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": NETNS_OF_PORTS}],
-        "ips": [{"address": address, "gateway": "10.9.0.1", "interface": 1}],
-    }
-    identity = {"cniVersion": "1.0.0", "name": "bench", "type": "portmap"}
-    return {**identity, **given, **over, "prevResult": result}
-
-
-def connection_cost(directory: str, rounds: int) -> dict[int, list[float]]:
-    """Seconds of new connections through nftables with few and with many published ports.
-
-    Two hosts take turns, each with a client outside and a server in a pod.
-    """
-    found: dict[int, list[float]] = {count: [] for count in PORTS}
-    servers = [_connected(directory, count) for count in PORTS]
-    try:
-        for _ in range(rounds):
-            for count in PORTS:
-                found[count] += _connect(f"client{count}", count)
-    finally:
-        for server in servers:
-            server.kill()
-            server.wait()
-    return found
-
-
-def _connected(directory: str, count: int) -> subprocess.Popen[bytes]:
-    host, client, pod = f"host{count}", f"client{count}", f"pod{count}"
-    for name in (host, client, pod):
-        sh("ip", "netns", "add", name)
-    for name, peer, address in ((client, "out0", "192.0.2.1"), (pod, "pod0", "10.9.0.1")):
-        inside = address.rpartition(".")[0] + ".2"
-        sh("ip", "-n", host, "link", "add", peer, "type", "veth", "peer", "eth0", "netns", name)
-        sh("ip", "-n", host, "address", "add", f"{address}/24", "dev", peer)
-        sh("ip", "-n", host, "link", "set", peer, "up")
-        sh("ip", "-n", name, "address", "add", f"{inside}/24", "dev", "eth0")
-        sh("ip", "-n", name, "link", "set", "eth0", "up")
-        sh("ip", "-n", name, "route", "add", "default", "via", address)
-    sh("ip", "netns", "exec", host, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-    listed = [{**PORT, "hostPort": 20_000 + i} for i in range(count)]
-    document = _published(0, {"runtimeConfig": {"portMappings": listed}}, {"backend": "nftables"})
-    netns = f"/run/netns/{pod}"
-    Call(directory, "portmap", host=host)("ADD", document, f"c{count}", netns)
-    code = (
-        "import socket\nwith socket.create_server(('', 80), backlog=1024) as s:\n"
-        " print('ready', flush=True)\n while True: s.accept()[0].close()"
-    )
-    argv = ["ip", "netns", "exec", pod, "python3", "-c", code]
-    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    server.stdout.readline()
-    return server
-
-
-def _connect(client: str, count: int) -> list[float]:
-    """Seconds of 200 new connections to ports spread over all that are published."""
-    step = max(1, count // 200)
-    code = f"""
-import json, socket, time
-found = []
-for i in range(200):
-    began = time.perf_counter()
-    s = socket.create_connection(("192.0.2.1", 20000 + i * {step} % {count}))
-    found.append(time.perf_counter() - began)
-    s.recv(1)
-    s.close()
-print(json.dumps(found))
-"""
-    answer: list[float] = json.loads(sh("ip", "netns", "exec", client, "python3", "-c", code))
-    return answer
-
-
-def connection_lines(found: dict[int, list[float]]) -> list[str]:
-    """What the report says of connections."""
-    few, many = (statistics.median(found[count]) for count in PORTS)
-    costs = f"{few * 1e6:.0f} µs with {PORTS[0]} ports, {many * 1e6:.0f} µs with {PORTS[1]}"
-    ratio = f"{many / few:.2f} of it"
-    return [f"- ours, a new connection through portmap on nftables: {costs}, {ratio}"]
 
 
 def execution_lines(suites: dict[str, str]) -> list[str]:

@@ -9,10 +9,14 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+from bench.node import STATE_DIR
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOCKETS = "/run/cni-plugins/server"
+    from bench.node import Host
+
+SOCKETS = f"{STATE_DIR}/server"
 
 
 class Server:
@@ -20,43 +24,55 @@ class Server:
 
     Args:
         directory: the executables.
+        host: where; None for this process's host.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, host: Host | None = None) -> None:
+        self._enter = host.enter if host else ()
         self._cnictl = os.path.join(directory, "cnictl")
-        self._log = open("/run/server.log", "wb")  # noqa: SIM115 - closed with the server
+        self._log = open("/run/server.log", "ab")  # noqa: SIM115 - closed with the server
         self._process = subprocess.Popen(
-            [self._cnictl, "serve"], stdout=self._log, stderr=self._log
+            [*self._enter, self._cnictl, "serve"], stdout=self._log, stderr=self._log
         )
         while not (self.status()["server"] or {}).get("children", {}).get("waiting"):
             time.sleep(0.05)
+        self._before = self.status()
+        self._standalone = 0
 
     def status(self) -> dict[str, Any]:
         """What ``cnictl status --json`` says."""
-        argv = [self._cnictl, "status", "--json"]
+        argv = [*self._enter, self._cnictl, "status", "--json"]
         found: dict[str, Any] = json.loads(
             subprocess.run(argv, capture_output=True, check=False).stdout
         )
         return found
 
-    def close(self) -> None:
-        """Stop it."""
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
-
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
         """Its sockets are elsewhere: launchers run every call themselves."""
-        os.rename(SOCKETS, f"{SOCKETS}.away")
+        before = sum(self.status()["fallbacks"].values())
+        self._move(SOCKETS, f"{SOCKETS}.away")
         try:
             yield
         finally:
-            os.rename(f"{SOCKETS}.away", SOCKETS)
+            self._move(f"{SOCKETS}.away", SOCKETS)
+        self._standalone += sum(self.status()["fallbacks"].values()) - before
 
+    def _move(self, source: str, target: str) -> None:
+        subprocess.run([*self._enter, "mv", source, target], check=True)
 
-def served(before: dict[str, Any], after: dict[str, Any]) -> tuple[int, int]:
-    """Calls that were served, and fallbacks, between two looks."""
-    calls = after["server"]["calls"]["answered"] - before["server"]["calls"]["answered"]
-    fallbacks = sum(after["fallbacks"].values()) - sum(before["fallbacks"].values())
-    return calls, fallbacks
+    def close(self) -> tuple[int, dict[str, int]]:
+        """Stop it; how many calls it served, and its memory in KiB.
+
+        Raises:
+            SystemExit: a call that should have been served was not.
+        """
+        after = self.status()
+        self._process.terminate()
+        self._process.wait()
+        self._log.close()
+        counts = [s["server"]["calls"]["answered"] for s in (self._before, after)]
+        fallbacks = [sum(s["fallbacks"].values()) for s in (self._before, after)]
+        if fallbacks[1] - fallbacks[0] != self._standalone:
+            raise SystemExit(f"not every call was served: {after}")
+        return counts[1] - counts[0], after["server"]["memoryKiB"]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 STATE_DIR = "/run/cni-plugins"
 SOCKETS = f"{STATE_DIR}/server"
 CALL, QUICK, STATUS = "call", "quick", "status"
-"""Sockets: for calls, for those of VERSION and STATUS, for questions about the server."""
+"""Sockets: for calls, for those of STATUS, for questions about the server."""
 FALLBACKS = f"{STATE_DIR}/fallbacks"
 REASONS = (
     "no server",

@@ -5,7 +5,8 @@
  * namespaces, and is run by the Python bundle otherwise; docs/design.md, "Launcher and fork
  * server", has the protocol, forkserver/wire.py the other end of it.  The bundle stands beside the
  * entry, in cni-plugins-runtime/<build id>/; the build id is compiled in, so an entry never runs
- * another build's code.
+ * another build's code.  VERSION is answered here, from a table that tools/version-table makes of
+ * the same sources.
  *
  * Nothing here is decided by the environment but whether there is a verb, and which: every path is
  * compiled in or that of this executable.
@@ -105,6 +106,12 @@ struct call {
 	char id[17];
 };
 
+struct version_answer {
+	const char *plugin, *text;
+};
+
+#include "versions.h"
+
 extern char **environ;
 
 /* --- answers of our own ---------------------------------------------------------------------- */
@@ -146,6 +153,47 @@ static int lost(const struct call *call)
 	       "DEL for this attachment before another ADD\"\n}\n",
 	       call->id);
 	return 1;
+}
+
+static void print(int fd, const char *from, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, from, length);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return; /* the reader has gone away */
+		from += n;
+		length -= (size_t)n;
+	}
+}
+
+/* Whether the bundle could be executed; where it could not execve(2) says why. */
+static bool is_executable(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+	       faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
+
+/*
+ * What a call for VERSION is answered, which is static; NULL for what is no such call.  Without
+ * its bundle an entry does not say that it is fine.
+ */
+static const char *version_answer(const struct call *call)
+{
+	size_t i;
+
+	if (!call->verb || strcmp(call->verb, "VERSION") != 0 || !call->argv[0] ||
+	    !call->argv[0][0] || call->argv[1])
+		return NULL;
+	for (i = 0; i < sizeof(version_answers) / sizeof(*version_answers); i++) {
+		if (strcmp(call->name, version_answers[i].plugin) == 0)
+			return is_executable(call->bundle) ? version_answers[i].text : NULL;
+	}
+	return NULL;
 }
 
 /* --- without a server ------------------------------------------------------------------------ */
@@ -464,7 +512,7 @@ static char *compose_go(const struct call *call, size_t *length)
 	for (i = 0; i < RLIM_NLIMITS; i++) {
 		struct rlimit limit = {0, 0};
 
-		getrlimit((__rlimit_resource_t)i, &limit);
+		getrlimit(i, &limit);
 		go.limits[i][0] = limit.rlim_cur;
 		go.limits[i][1] = limit.rlim_max;
 	}
@@ -490,20 +538,6 @@ static bool make_id(char id[17])
 	for (i = 0; i < 8; i++)
 		snprintf(id + 2 * i, 3, "%02x", bytes[i]);
 	return true;
-}
-
-static void print(int fd, const char *from, size_t length)
-{
-	while (length) {
-		ssize_t n = write(fd, from, length);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return; /* the reader has gone away */
-		from += n;
-		length -= (size_t)n;
-	}
 }
 
 /* The server's answer, printed; -1 when it never comes. */
@@ -614,19 +648,22 @@ static bool is_call(const struct call *call)
 
 static int run(struct call *call)
 {
-	bool is_version, is_quick;
+	const char *version = version_answer(call);
 	enum reason reason;
 	int fd, status;
 
+	if (version) {
+		signal(SIGPIPE, SIG_IGN);
+		print(1, version, strlen(version));
+		return 0;
+	}
 	if (!is_call(call))
 		return run_bundle(call);
-	is_version = strcmp(call->verb, "VERSION") == 0;
-	is_quick = is_version || strcmp(call->verb, "STATUS") == 0;
-	if (!is_version && !read_stdin(call))
+	if (!read_stdin(call))
 		return fall_back(call, NO_MEANS);
 	if (call->stdin_length > STDIN_MAX)
 		return fall_back(call, TOO_LARGE);
-	fd = connect_to(is_quick ? QUICK_SOCKET : PLAIN_SOCKET);
+	fd = connect_to(strcmp(call->verb, "STATUS") == 0 ? QUICK_SOCKET : PLAIN_SOCKET);
 	if (fd < 0)
 		return fall_back(call, errno == EAGAIN ? NO_SLOT : NO_SERVER);
 	status = served(call, fd, &reason);

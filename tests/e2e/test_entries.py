@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_plugins import catalog
+from cni_plugins import catalog, dispatch
+from cni_plugins.deadline import Deadline
+from cni_plugins.protocol.request import Request
 from tests.kit.confs import bridge, chained
 from tests.kit.fixtures import node, pod
 from tests.kit.node import Node, Pod
@@ -49,6 +51,10 @@ def test_there_is_an_entry_for_every_plugin():
 def test_version_needs_no_environment_but_the_verb(plugin):
     done = run(plugin, CNI_COMMAND="VERSION")
     assert (done.returncode, done.stderr) == (0, b"")
+    known = catalog.find(plugin)
+    assert known is not None
+    request = Request({"CNI_COMMAND": "VERSION"}, lambda: b"", Deadline.after(5))
+    assert done.stdout == dispatch.run(known, request).stdout
     answer = json.loads(done.stdout)
     assert answer["cniVersion"] == "1.1.0"
     assert answer["supportedVersions"] == VERSIONS[VERSIONS.index(SINCE.get(plugin, "0.1.0")) :]
@@ -66,6 +72,16 @@ def test_the_environment_chooses_no_other_python(tmp_path):
         "bridge", CNI_COMMAND="VERSION", LC_ALL="xx_XX", PYTHONINSPECT="1", PYTHONVERBOSE="1"
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_version_is_what_the_bundle_would_answer(plugin):
+    """The launcher answers it; the bundle still can."""
+    bundle = next((DIST / "cni-plugins-runtime").iterdir()) / "cni-plugins"
+    done = subprocess.run(
+        [plugin], executable=bundle, env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=True
+    )
+    assert run(plugin, CNI_COMMAND="VERSION").stdout == done.stdout
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
@@ -109,9 +125,10 @@ def test_what_is_copied_elsewhere_runs(tmp_path):
     assert b"attach a container to a network" in done.stdout
 
 
-def test_an_entry_without_its_bundle_says_what_is_missing(tmp_path):
+@pytest.mark.parametrize("env", [{}, {"CNI_COMMAND": "VERSION"}], ids=["by hand", "VERSION"])
+def test_an_entry_without_its_bundle_says_what_is_missing(tmp_path, env):
     shutil.copy(DIST / "bridge", tmp_path)
-    done = run("bridge", bin_dir=tmp_path)
+    done = run("bridge", bin_dir=tmp_path, **env)
     error = json.loads(done.stdout)
     assert (done.returncode, error["code"]) == (1, 999)
     assert f"{tmp_path}/cni-plugins-runtime/" in error["msg"]

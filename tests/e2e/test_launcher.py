@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni_plugins import catalog, dispatch
 from forkserver import identity, wire
 from tests.kit.node import Node
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.e2e
-SOURCE = Path(__file__).parents[2] / "launcher" / "launcher.c"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "launcher" / "launcher.c"
 BUILD = "0.0.1-test"
 FLAGS = {
     "sanitized": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"],
@@ -48,10 +50,14 @@ class Launcher:
         runtime = place / "cni-plugins-runtime" / BUILD
         runtime.mkdir(parents=True)
         Node.install(str(runtime), "cni-plugins", BUNDLE)
+        self.bundle = runtime / "cni-plugins"
+        self._place = place
         self._entry = str(place / "bridge")
         self._wrapper = WRAPPERS[how]
         argv = ["cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-        names = [f'-DBUILD_ID="{BUILD}"', f'-DSTATE_DIR="{self.state}"']
+        names = [f'-DBUILD_ID="{BUILD}"', f'-DSTATE_DIR="{self.state}"', f"-I{place}"]
+        table = subprocess.run([ROOT / "tools" / "version-table"], capture_output=True, check=True)
+        (place / "versions.h").write_bytes(table.stdout)
         subprocess.run([*argv, *FLAGS[how], *names, "-o", self._entry, str(SOURCE)], check=True)
 
     def call(
@@ -66,6 +72,28 @@ class Launcher:
             timeout=60,
             check=False,
         )
+
+    def ask_version(
+        self, *arguments: str, name: str = "bridge"
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Called as ``name`` for VERSION, with something to read that must stay unread."""
+        entry = self._place / name
+        if not entry.exists():
+            entry.symlink_to(self._entry)
+        request = self._place / "request"
+        request.write_bytes(b"unread")
+        with request.open("rb") as stdin:
+            done = subprocess.run(
+                [*self._wrapper, str(entry), *arguments],
+                stdin=stdin,
+                env={"PATH": os.environ["PATH"], "CNI_COMMAND": "VERSION"},
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            if done.returncode == 0:
+                assert os.lseek(stdin.fileno(), 0, os.SEEK_CUR) == 0
+        return done
 
     @contextlib.contextmanager
     def server(self, script: Callable[[socket.socket], None]) -> Iterator[None]:
@@ -217,9 +245,58 @@ def test_a_server_that_hangs_is_not_waited_for(launcher):
 
 
 def test_nobody_listens(launcher):
-    for verb in ("VERSION", "STATUS", "ADD"):
+    for verb in ("STATUS", "ADD"):
         assert launcher.call(verb=verb).returncode == 7
-    assert launcher.fallbacks() == {"no server": 3}
+    assert launcher.fallbacks() == {"no server": 2}
+
+
+# --- VERSION ------------------------------------------------------------------------------------
+
+
+def test_version_is_answered_without_anybody(launcher):
+    connections: list[socket.socket] = []
+    with launcher.server(connections.append):
+        for name in catalog.PLUGINS:
+            plugin = catalog.find(name)
+            assert plugin is not None
+            done = launcher.ask_version(name=name)
+            expected = dispatch.version_object(plugin.versions)
+            assert (done.returncode, done.stdout, done.stderr) == (0, expected, b"")
+    assert connections == []
+    assert launcher.fallbacks() == {}
+
+
+@pytest.mark.parametrize("name", ["frob", "cnictl", "bridg", "bridge2", "Bridge"])
+def test_version_of_what_is_no_plugin_is_the_bundle_s(launcher, name):
+    done = launcher.ask_version(name=name)
+    assert (done.returncode, done.stdout) == (7, b"bundle cni-plugins VERSION\nunread")
+
+
+def test_version_with_arguments_is_the_bundle_s(launcher):
+    assert launcher.ask_version("daemon", name="dhcp").returncode == 7
+
+
+@pytest.mark.parametrize("verb", ["VERSIO", "VERSIONS", "version", " VERSION"])
+def test_what_only_looks_like_version_is_a_call(launcher, verb):
+    assert launcher.call(verb=verb).stdout == f"bundle cni-plugins {verb}\nthe request".encode()
+    assert launcher.fallbacks() == {"no server": 1}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (Path.unlink, "No such file or directory"),
+        (lambda bundle: bundle.chmod(0o644), "Permission denied"),
+        (lambda bundle: (bundle.unlink(), bundle.mkdir()), "Permission denied"),
+    ],
+    ids=["missing", "not executable", "a directory"],
+)
+def test_version_without_a_bundle_says_why(launcher, spoil, why):
+    spoil(launcher.bundle)
+    done = launcher.ask_version()
+    error = json.loads(done.stdout)
+    assert (done.returncode, error["code"]) == (1, 999)
+    assert error["msg"] == f"run {launcher.bundle}: {why}"
 
 
 def test_a_link_in_place_of_the_counters_is_not_followed(launcher, tmp_path):

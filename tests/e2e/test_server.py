@@ -100,6 +100,7 @@ def called(node: Node) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+LOOPBACK = {"cniVersion": "1.1.0", "name": "n", "type": "loopback"}
 SLOW = bridge(ipam={"type": "slow"})
 
 
@@ -186,7 +187,7 @@ def test_the_server_answers_as_a_fresh_process(node, plugin):
     with Server(node.enter()) as server:
         earlier = server.fallbacks()
         served = {name: answer(node, plugin, name) for name in REQUESTS}
-        assert server.calls()["answered"] == len(REQUESTS)
+        assert server.calls()["answered"] == len(REQUESTS) - 1, "all but VERSION"
         assert server.fallbacks() == earlier
     assert served == fresh
 
@@ -271,8 +272,8 @@ def whole_life(node: Node, pod: Pod) -> None:
     ],
 )
 def test_a_caller_that_stands_elsewhere_is_not_served(node, server, wrapper, reason):
-    status, stdout, _ = answer(node, "bridge", "VERSION", *wrapper)
-    assert (status, json.loads(stdout)["cniVersion"]) == (0, "1.1.0")
+    status, stdout, _ = answer(node, "bridge", "truncated", *wrapper)
+    assert (status, json.loads(stdout)["code"]) == (1, 6)
     assert server.fallbacks() == {reason: 1}
     assert server.calls()["begun"] == 0
 
@@ -362,7 +363,7 @@ def test_a_thousand_connections_that_say_nothing(node, pod, server):
         list(pool.submit(occupy, n) for n in range(1000))
         time.sleep(0.5)
         whole_life(node, pod)
-        assert answer(node, "bridge", "VERSION")[0] == 0
+        node.cni("loopback", "STATUS", LOOPBACK, binaries=OURS).ok()
     earlier = server.fallbacks()
     whole_life(node, pod)
     assert server.fallbacks() == earlier
@@ -378,11 +379,10 @@ def test_all_slots_filled_with_hung_children(node, pod, server):
     wait_for("all slots to hang", lambda: called(node) >= SLOTS, 60)
     assert server.calls()["inFlight"] == SLOTS
 
-    conf = {"cniVersion": "1.1.0", "name": "n", "type": "loopback"}
     fastest = 1.0
     for _ in range(5):
         began = time.monotonic()
-        node.cni("loopback", "STATUS", conf, binaries=OURS).ok()
+        node.cni("loopback", "STATUS", LOOPBACK, binaries=OURS).ok()
         fastest = min(fastest, time.monotonic() - began)
     assert fastest < 0.1
     assert server.fallbacks() == {}
@@ -540,7 +540,7 @@ def test_nothing_leaks(node, pod, server):
     before = len(os.listdir(f"/proc/{pid}/fd"))
     for _ in range(20):
         whole_life(node, pod)
-        answer(node, "bridge", "VERSION")
+        node.cni("loopback", "STATUS", LOOPBACK, binaries=OURS).ok()
     server.wait(lambda: server.status()["server"]["children"]["waiting"] == 12)
     assert len(os.listdir(f"/proc/{pid}/fd")) == before
     memory = server.status()["server"]["memoryKiB"]

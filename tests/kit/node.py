@@ -12,9 +12,10 @@ import pickle
 import shutil
 import subprocess
 import tempfile
+import threading
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import pyroute2  # noqa: F401 - imported once here, not in every forked call
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "/usr/lib/cni"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TIMEOUT_S = 20.0
 _HOLD = """
 for place in /run /var/lib/cni /etc/cni; do mount -t tmpfs -o mode=755 tmpfs $place; done
 mount --make-shared /run
@@ -101,8 +103,35 @@ class Pod:
         return _addresses(self.ip("addr"), name, scope)
 
 
+class Asked(NamedTuple):
+    """What a call is given."""
+
+    plugin: str
+    env: dict[str, str]
+    stdin: bytes
+
+
+class Way(Protocol):
+    """How calls are made, other than in a forked process."""
+
+    def make(self, node: Node, asked: Asked, forked: Callable[[], Outcome]) -> Outcome:
+        """Make a call, as ``forked`` would."""
+
+    def left(self, reason: str) -> None:
+        """A call is made in a forked process for a reason."""
+
+    def leave(self, node: Node) -> None:
+        """A node goes."""
+
+    def close(self) -> str:
+        """The end; a line about it."""
+
+
 class Node:
     """A host."""
+
+    way: ClassVar[Way | None] = None
+    """Set by the options of tests/conftest.py; tests/kit/modes.py has the ways."""
 
     def __init__(self) -> None:
         self._holder = subprocess.Popen(
@@ -138,6 +167,8 @@ class Node:
 
     def close(self) -> None:
         """Everything goes."""
+        if self.way:
+            self.way.leave(self)
         self._holder.kill()
         self._holder.wait()
         assert self._holder.stdout is not None
@@ -233,7 +264,7 @@ class Node:
         path: str | None = None,
         env: dict[str, str] | None = None,
         binaries: str | None = None,
-        timeout_s: float = 20.0,
+        timeout_s: float = _TIMEOUT_S,
         prepare: Callable[[], Any] | None = None,
     ) -> Outcome:
         """One call of a plugin.
@@ -277,7 +308,15 @@ class Node:
                 finish() if finish else None,
             )
 
-        return self.forked(call)
+        if self.way is None:
+            return self.forked(call)
+        is_alone = threading.current_thread() is threading.main_thread()
+        if prepare or timeout_s < _TIMEOUT_S or not is_alone:
+            reason = "in a hurry" if is_alone else "at the same time"
+            self.way.left("prepared" if prepare else reason)
+            return self.forked(call)
+        asked = Asked(plugin_type, variables, stdin)
+        return self.way.make(self, asked, lambda: self.forked(call))
 
     def forked(self, call: Callable[[], Any]) -> Any:
         """What ``call`` returns in a process that stands in this node's namespaces.
