@@ -34,7 +34,8 @@ def begin_add(
 ) -> Callable[[], None]:
     """Traffic leaving the subnets takes the host's address, from when what is returned was called.
 
-    Until then the tool runs, and the caller can do something else.
+    Until then the tool runs, and the caller can do something else.  The container's link has its
+    addresses by now: without a journal they tell DEL where to look.
 
     Args:
         ctx: the call.

@@ -46,8 +46,8 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
-    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_host(ctx, port, lease)
     finish_masquerade()
     interfaces = (

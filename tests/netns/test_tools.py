@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit.confs import bridge, host_local
+from tests.kit.faults import Faults
 
 if TYPE_CHECKING:
     from tests.kit.node import Node, Outcome, Pod
@@ -231,3 +232,23 @@ def test_a_tool_that_does_not_know_how_to_show(node, case):
         over = {"runtimeConfig": {"portMappings": [port]}}
         assert recorded.call("ADD", pod, **over).ok().stderr == ""
         recorded.call("CHECK", pod, **over).ok()
+
+
+def test_a_tool_that_outlives_its_call_is_waited_for_by_the_next_verb(node, pod):
+    """The ADD was killed while it ran; DEL must not look before it has done its work."""
+    conf = bridge("1.0.0", ipMasq=True, ipMasqBackend="iptables", ipam=host_local("10.9.0.0/24"))
+    slow = f"{node.scratch}/slow"
+    node.sh("mkdir", slow)
+    script = f'sleep 1; /usr/sbin/iptables-restore "$@"; touch {slow}/done\n'
+    node.install(slow, "iptables-restore", script)
+    env = {"PATH": f"{slow}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    for _ in range(2):  # the first one makes the bridge
+        calls = node.cni("bridge", "ADD", conf, netns=pod, env=env, prepare=Faults()).ok().extra
+        node.cni("bridge", "DEL", conf, netns=pod).ok()
+    begun = next(n for n, call in enumerate(calls, 1) if call.startswith("exec"))
+    node.sh("rm", f"{slow}/done")
+    with pytest.raises(ChildProcessError):
+        node.cni("bridge", "ADD", conf, netns=pod, env=env, prepare=Faults(begun + 1, kill=True))
+    node.cni("bridge", "DEL", conf, netns=pod).ok()
+    node.sh("test", "-e", f"{slow}/done")
+    assert node.iptables() == []

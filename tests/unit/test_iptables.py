@@ -167,3 +167,20 @@ def test_a_listing_is_kept_until_something_is_changed(scripts: Scripts) -> None:
         iptables.tables((4, 6), "nat")
     assert scripts.executed.count("iptables-save") == 2
     assert scripts.executed.count("ip6tables-save") == 1
+
+
+def test_a_listing_that_runs_while_something_else_is_done(scripts: Scripts) -> None:
+    """Is the one that is then looked at; nobody has to, and its failure is told to who does."""
+    iptables = scripts.iptables
+    with iptables.listing((4, 6)):
+        assert iptables.tables((4,), "filter")[4] == (
+            ":FORWARD ACCEPT [0:0]",
+            "-A FORWARD -j OTHER",
+        )
+        iptables.tables((4,), "nat")
+    assert scripts.executed == ["ip6tables-save", "iptables-save", "iptables-save"]
+    scripts.install("iptables-save", "exit 3")
+    with iptables.listing((4, 6)):
+        pass
+    with iptables.listing((4,)), pytest.raises(ExecError):
+        iptables.tables((4,), "nat")
