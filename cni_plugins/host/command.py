@@ -6,10 +6,10 @@ import fcntl
 import math
 import os
 import select
-from functools import cached_property
 
 from cni_plugins.errors import ExecError
 from cni_plugins.frozen import Frozen
+from cni_plugins.stand_ins import cached_property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
