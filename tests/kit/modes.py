@@ -16,8 +16,8 @@ from one that is warm already (tests/kit/zygote.py).
 
 Left to the tests' own children, in both runs: calls for which something in the process is prepared
 (faults, a kill), with less time than a plugin has by itself, and those made at the same time as
-others.  They are counted and printed.  Tests marked faults, which make hardly any other, are not
-run again.
+others.  They are counted and printed.  Tests marked faults or storm, which make hardly any other,
+are not run again.
 """
 
 from __future__ import annotations
