@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from bandwidth.rates import Limit, validate
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol.config import flag, integer, key, read, record
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
@@ -19,8 +20,7 @@ _bits = integer(0, 2**64 - 1)
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Frozen):
     """Rates in bits a second and bursts in bits; ingress is towards the container."""
 
     ingress_rate: int | None = key("ingressRate", _bits, default=None)
@@ -35,12 +35,10 @@ class Limits:
         return any(number is not None for number in given)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runtime:
+class _Runtime(Frozen):
     bandwidth: Limits = key("bandwidth", record(Limits), default=Limits())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BandwidthConf(NetConf):
     """``ingress`` and ``egress`` are what is to be limited, None for no limit."""
 

@@ -6,17 +6,16 @@ comes in there, is redirected to an ifb device of its own and limited where it l
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from bandwidth.conf import BandwidthConf, parse, parse_cleanup
 from cni_plugins.errors import CniError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import tc
 from cni_plugins.plugin import Verbs
+from cni_plugins.protocol.digests import sha512
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bandwidth.rates import Limit
     from cni_plugins.context import Context
@@ -114,7 +113,7 @@ def alias(ctx: Context) -> str:
 def ifb_names(network: str, container_id: str, ifname: str) -> tuple[str, str]:
     """The reference's name, without the ifname; and one for a container's further attachment."""
     texts = (f"{network}{container_id}", f"{network}{container_id}{ifname}")
-    first, second = (hashlib.sha512(text.encode()).hexdigest() for text in texts)
+    first, second = (sha512(text.encode()).hexdigest() for text in texts)
     return (PREFIX + first)[:LENGTH], (PREFIX + second)[:LENGTH]
 
 
@@ -160,17 +159,18 @@ def refuse_foreign_root(ctx: Context, host: Link) -> None:
     Raises:
         KernelError: there is one; nothing was changed.
     """
-    for qdisc in tc.qdiscs(ctx.host.rtnl, host):
-        if qdisc.is_root and qdisc.handle and not qdisc.is_ours:
-            raise KernelError(
-                f"limit {host.name}: its root qdisc {qdisc.kind} {qdisc.handle >> 16:x}: "
-                "was made by somebody else"
-            )
+    found = tc.root(ctx.host.rtnl, host)
+    if found is not None and found.handle and not found.is_ours:
+        raise KernelError(
+            f"limit {host.name}: its root qdisc {found.kind} {found.handle >> 16:x}: "
+            "was made by somebody else"
+        )
 
 
 def compare(ctx: Context, link: Link, wanted: Tbf) -> list[str]:
     """What is wrong with a link's token bucket."""
-    found = next((q.tbf for q in tc.qdiscs(ctx.host.rtnl, link) if q.is_root), None)
+    qdisc = tc.root(ctx.host.rtnl, link)
+    found = qdisc.tbf if qdisc is not None else None
     if found is None:
         return [f"{link.name} has no tbf qdisc"]
     return [

@@ -5,11 +5,10 @@ Source: tc-tbf(8); the reference suite's bandwidth plugin, whose kernel state th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.tc import Tbf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,8 +19,7 @@ _MICROSECONDS = 1_000_000
 _BIGGEST_U32 = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Frozen, kw_only=False):
     """A rate in bits a second with its burst in bits."""
 
     rate: int

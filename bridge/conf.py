@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from bridge.vlan import (
     NO_VLANS,
     PortVlans,
@@ -16,6 +13,7 @@ from bridge.vlan import (
 )
 from cni_plugins.endpoint import has_own_dns
 from cni_plugins.errors import CniError, ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
     array_of,
@@ -30,14 +28,16 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.netconf import NetConf, requested_mac
 from cni_plugins.protocol.versions import decode_prev_result
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 LARGEST_MTU = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeConf(NetConf):
     """The keys of the bridge plugin; the last four fields are derived from them."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.result import Result, Route
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bridge.conf import BridgeConf
     from cni_plugins.host.links import Links

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bridge import gateway, spoofcheck, vlan
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import ConfigError
 from cni_plugins.host import sysctl
 from cni_plugins.protocol import names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,19 +7,20 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import ConfigError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import sysctl
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links
@@ -36,11 +37,11 @@ def add(ctx: Context, conf: BridgeConf) -> Result:
     inside = ctx.container.get(ctx.ifname)
     guard_mac(ctx, conf, port, inside)
     lease = gateway.with_gateways(lease_addresses(ctx, conf), conf)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure(ctx, conf, inside, lease)
     if conf.is_gateway:
         serve_gateways(ctx, conf, bridge, lease)
-    if conf.ip_masq and lease.ips:
-        ipmasq.add(ctx, conf.masq_backend, lease)
+    finish_masquerade()
     if not conf.disable_container_interface:
         ctx.host.wait_up(port, ctx.deadline)
     return report(ctx, conf, port, inside, lease)
@@ -51,20 +52,23 @@ def delete(ctx: Context, conf: BridgeConf) -> None:
     addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
     backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
+        masquerade = ipmasq.begin_discard(ctx, backends, addresses)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
         cleanup.attempt("link", discard_link, ctx)
-        if backends:
-            cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
+        cleanup.attempt("masquerade", masquerade.finish)
         if conf.mac_spoof_check or (ctx.record and ctx.record.plan.get("macspoofchk")):
             cleanup.attempt("spoof check", discard_guard, ctx)
 
 
 def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
-    if conf.ipam.type:
-        ctx.ipam.check()
-    endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))
+    with ExitStack() as stack:
+        if conf.ip_masq and conf.chained is not None:
+            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+        if conf.ipam.type:
+            ctx.ipam.check()
+        endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))
 
 
 def status(ctx: Context, conf: BridgeConf) -> None:

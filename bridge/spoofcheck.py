@@ -6,12 +6,13 @@ to another one, which knows the container's MAC address.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import CniError
 from cni_plugins.host.nftables import NotThere
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.host.nftables import Nftables
 
 TABLE = {"family": "bridge", "table": "nat"}

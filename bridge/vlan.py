@@ -6,14 +6,14 @@ Source of the rules: the reference suite's bridge plugin; of the kernel's side: 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import ConfigError, KernelError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host import port_vlans
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import integer, key
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links
@@ -23,8 +23,7 @@ LOWEST, HIGHEST = 1, 4094
 DEFAULT_VID = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkEntry:
+class TrunkEntry(Frozen):
     """An entry of ``vlanTrunk``: a range, a single id, or both."""
 
     min_id: int | None = key("minID", integer(), default=None, doc="first VLAN id of a range")
@@ -32,8 +31,7 @@ class TrunkEntry:
     id: int | None = key("id", integer(), default=None, doc="a single VLAN id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortVlans:
+class PortVlans(Frozen):
     """What a port is to carry: ``native`` untagged (0 for none), ``tagged`` besides."""
 
     native: int

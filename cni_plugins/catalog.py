@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from cni_plugins import build_info
 from cni_plugins.plugin import Plugin
 from cni_plugins.protocol import spec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.plugin import Verbs
 
@@ -48,12 +45,14 @@ def find(plugin_type: str) -> Plugin | None:
     return Plugin(
         type=plugin_type,
         versions=spec.starting_from(SINCE.get(plugin_type, spec.ALL[0])),
-        load=partial(load, module),
+        load=lambda: load(module),
         about=f"CNI {plugin_type} plugin v{build_info.VERSION}",
     )
 
 
 def load(module: str) -> Verbs:
     """Import a plugin's verbs."""
+    from importlib import import_module  # noqa: PLC0415 - not before a verb runs
+
     verbs: Verbs = import_module(module).VERBS
     return verbs

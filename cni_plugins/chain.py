@@ -5,11 +5,10 @@ Source: CNI spec 1.1.0, section 3 "Add": ``prevResult``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ConfigError
 from cni_plugins.protocol.versions import decode_prev_result
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network

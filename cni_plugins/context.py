@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
 
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import find
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, Self
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.delegate import Delegate
@@ -167,14 +169,14 @@ class Context:
     @cached_property
     def runner(self) -> Runner:
         """Runs the node's tools."""
-        from cni_plugins.host.command import Runner  # noqa: PLC0415 - loads subprocess
+        from cni_plugins.host.command import Runner  # noqa: PLC0415 - few calls run a tool
 
         return Runner(self.env, self.deadline)
 
     @cached_property
     def tools(self) -> Tools:
         """Iptables and nftables."""
-        from cni_plugins.masquerade import Tools  # noqa: PLC0415 - loads subprocess
+        from cni_plugins.masquerade import Tools  # noqa: PLC0415 - few calls run a tool
 
         return Tools(self.runner)
 
@@ -204,7 +206,7 @@ class Context:
 
     def nested(self, plugin: str, command: str) -> Context:
         """The context in which a delegate of ours runs within this call."""
-        call = self.call._replace(command=command)
+        call = replace(self.call, command=command)
         nested = self._derived(plugin, call, self.document, self.stdin)
         nested.plan = dict(self.plan)
         return nested

@@ -10,13 +10,12 @@ when the rollback begins; only where the call merely waits does it end at once.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import Interrupted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing import Self
 
 DEFAULT_S = 60.0
 ROLLBACK_SHARE = 1 / 6
@@ -71,12 +70,14 @@ class Deadline:
             self._is_waiting = False
             raise Interrupted(reason)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A stretch of pure waiting, which an interruption may end in the middle."""
+    def waiting(self) -> Self:
+        """A stretch of pure waiting, a ``with`` block, which an interruption may end at once."""
+        return self
+
+    def __enter__(self) -> None:
         self._is_waiting = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._is_waiting = False
+        if self._stop:
+            self.interrupt(self._stop)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._is_waiting = False

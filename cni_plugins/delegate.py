@@ -6,11 +6,11 @@ Source: CNI spec 1.1.0, section 4 "Plugin Delegation".
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cni_plugins import catalog, dispatch, invoke, verbs
 from cni_plugins.errors import AlreadyAttached, CniError, DelegateError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.plugin import Plugin

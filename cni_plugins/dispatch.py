@@ -5,8 +5,6 @@ Source: CNI spec 1.1.0, section 2; order, codes and messages as pkg/skel of cont
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import (
     INTERNAL,
     INVALID_NETNS,
@@ -21,7 +19,10 @@ from cni_plugins.errors import (
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.request import Reply, parse_call
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.plugin import Plugin
     from cni_plugins.protocol.request import Call, Request
 
@@ -198,7 +199,7 @@ def _refuse_own_netns(call: Call) -> None:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    import json  # noqa: PLC0415 - VERSION does without
+    from cni_plugins import json_text as json  # noqa: PLC0415 - VERSION does without
 
     text = json.dumps(document, indent=4, ensure_ascii=False)
     for character in "<>&":  # as Go's encoder writes them

@@ -9,10 +9,9 @@ duplicate address detection is skipped, route metrics are set, a route may be th
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import sysctl
 from cni_plugins.protocol import names
 from cni_plugins.protocol.netconf import NetConf
@@ -20,8 +19,10 @@ from cni_plugins.protocol.result import Interface, Result
 from cni_plugins.protocol.versions import decode_prev_result
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import KernelRoute, Link
@@ -33,7 +34,6 @@ SCOPE_LINK = 253
 MISSING_PREVIOUS = "Required prevResult missing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConf(NetConf):
     """Base of the configuration of plugins that make an interface; both fields are derived."""
 

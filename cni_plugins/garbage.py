@@ -6,13 +6,13 @@ A collector that frees a living attachment is worse than a leak: see docs/design
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import Busy
 from cni_plugins.liveness import LIVING, Liveness, Verdict, observe
 from cni_plugins.locks import attachment_lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -6,17 +6,18 @@ Source: pkg/invoke of containernetworking/cni; its error texts are what callers 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.versions import decode_any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from cni_plugins.host.command import Completed, Runner
     from cni_plugins.protocol.result import Result

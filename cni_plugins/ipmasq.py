@@ -6,48 +6,65 @@ noted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
 
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
+from cni_plugins.host.journal import LIVE
+from cni_plugins.masquerade import Removal
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network
     from cni_plugins.protocol.result import Result
 
 
-def owner(ctx: Context) -> masquerade.Owner:
+def owner(ctx: Context) -> Owner:
     """The attachment as the owner of masquerade rules."""
-    return masquerade.Owner(ctx.network, ctx.container_id, ctx.ifname)
+    return Owner(ctx.network, ctx.container_id, ctx.ifname)
 
 
-def add(ctx: Context, backend: str, lease: Result) -> None:
-    """Traffic leaving the subnets takes the host's address.
+def begin_add(
+    ctx: Context, backend: str, lease: Result, *, is_configured: bool
+) -> Callable[[], None]:
+    """Traffic leaving the subnets takes the host's address, from when what is returned was called.
+
+    Until then the tool runs, and the caller can do something else.
 
     Args:
         ctx: the call.
         backend: as configured, "" to choose one.
         lease: the container's addresses.
+        is_configured: whether anything is to be done at all.
 
     Raises:
-        ExecError: the tool refused.
+        ConfigError: the node has no tool for it.
     """
     ips = tuple(ip.address for ip in lease.ips)
+    if not is_configured or not ips:
+        return lambda: None
     ctx.plan["ips"] = [str(ip) for ip in ips]
     ctx.undo.push("masquerade", discard, ctx, masquerade.BACKENDS, ips)
-    applied = masquerade.apply(ctx.tools, owner(ctx), ips, backend=backend)
-    ctx.plan["masquerade"] = applied.backend
-    if applied.backend == masquerade.NFTABLES and not backend:
-        ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
+    addition = masquerade.Addition(ctx.tools, owner(ctx), ips, backend=backend)
+    ctx.undo.push("masquerade that was begun", addition.wait)
+
+    def finish() -> None:
+        applied = addition.finish()
+        ctx.plan["masquerade"] = applied.backend
+        if applied.backend == masquerade.NFTABLES and not backend:
+            ctx.warn(f"ipMasq is done by nftables: {applied.reason}")
+
+    return finish
 
 
 def backends(ctx: Context, *, is_configured: bool) -> tuple[str, ...]:
     """Where DEL has to look for rules: as the journal says, else everywhere."""
-    if ctx.record is not None and ctx.record.state == "live":
+    if ctx.record is not None and ctx.record.state == LIVE:
         applied = ctx.record.plan.get("masquerade")
         return (applied,) if applied else ()
     return masquerade.BACKENDS if is_configured else ()
@@ -55,7 +72,13 @@ def backends(ctx: Context, *, is_configured: bool) -> tuple[str, ...]:
 
 def discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> None:
     """Remove this attachment's rules; repeatable."""
-    masquerade.discard(ctx.tools, owner(ctx), backends=which, ips=ips)
+    begin_discard(ctx, which, ips).finish()
+
+
+def begin_discard(ctx: Context, which: tuple[str, ...], ips: tuple[Network, ...]) -> Removal:
+    """Begin to; its end, for which the kernel takes its time, is :meth:`Removal.finish`."""
+    is_noted = ctx.record is not None and ctx.record.state == LIVE
+    return Removal(ctx.tools, owner(ctx), backends=which, ips=ips, noted=is_noted)
 
 
 def addresses(ctx: Context, result: Result | None, *, is_configured: bool) -> tuple[Network, ...]:
@@ -83,10 +106,26 @@ def restore(ctx: Context) -> None:
         masquerade.apply(ctx.tools, owner(ctx), ips, backend=backend)
 
 
+@contextmanager
+def listing(ctx: Context, backend: str, result: Result) -> Iterator[None]:
+    """Within the block, which looks at other things first, the rules are listed for CHECK."""
+    used = str(_noted(ctx) or backend)
+    families: list[int] = []
+    if used in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():
+        families = sorted({ip.address.family for ip in result.ips})
+    with ctx.tools.iptables.listing(families):
+        yield
+
+
 def problems(ctx: Context, backend: str, ips: tuple[Network, ...]) -> Iterator[str]:
     """What CHECK finds missing."""
-    noted = ctx.record.plan.get("masquerade") if ctx.record is not None else None
-    yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=str(noted or backend))
+    used = str(_noted(ctx) or backend)
+    yield from masquerade.missing(ctx.tools, owner(ctx), ips, backend=used)
+
+
+def _noted(ctx: Context) -> str | None:
+    """The backend that the journal knows of."""
+    return ctx.record.plan.get("masquerade") if ctx.record is not None else None
 
 
 def status(ctx: Context, backend: str) -> None:

@@ -6,11 +6,11 @@ Order: attachment, then a network's store, then a tool's.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,6 +46,11 @@ def tool_lock(ctx: Context, tool: str) -> Iterator[None]:
 @contextmanager
 def iptables_lock(ctx: Context, backend: str = "iptables") -> Iterator[None]:
     """The lock of iptables, under which a look at the rules stays true: they are listed once.
+
+    For an ADD that makes what is shared where it is missing, and for one that takes a host's port
+    because nobody has it: two at once would both do it.  A transaction whose conditions stand in
+    it, and one that touches an attachment's own rules only, need none: the tools apply it whole or
+    not at all, and begin again when another one was faster.
 
     Args:
         ctx: the call.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from cni_plugins.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 
-class Verbs(NamedTuple):
+class Verbs(Frozen):
     """The functions of a plugin; each plugin folder's ``plugin.py`` has one as ``VERBS``.
 
     ``parse`` reads the decoded configuration for ADD, CHECK and STATUS: strict, without I/O,
@@ -38,7 +40,7 @@ class Verbs(NamedTuple):
     """ADD and CHECK open CNI_NETNS; IPAM plugins do not."""
 
 
-class Plugin(NamedTuple):
+class Plugin(Frozen):
     """What VERSION and the checks before a verb need; the rest is loaded when a verb runs."""
 
     type: str

@@ -7,17 +7,18 @@ firewall rules are gone, and no runtime notices.  The journal knows what they we
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugins import catalog
 from cni_plugins.context import Context
 from cni_plugins.errors import CniError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.journal import LIVE, Journal
 from cni_plugins.liveness import Liveness, Verdict
 from cni_plugins.locks import attachment_lock
 from cni_plugins.protocol.config import find
 from cni_plugins.protocol.request import Call
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _GONE = frozenset({Verdict.DEAD, Verdict.SUSPECT})
 
 
-class Restored(NamedTuple):
+class Restored(Frozen, kw_only=False):
     """What came of one plugin's rules for one attachment; ``problem`` is "" for success."""
 
     network: str

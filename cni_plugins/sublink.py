@@ -5,23 +5,23 @@ The parent is on the host, or with ``linkInContainer`` in the container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.host import devices, sublinks
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import flag, integer, key, text
 from cni_plugins.undo import Undo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.host.links import Links
     from cni_plugins.host.snapshots import Link
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SublinkConf(endpoint.EndpointConf):
     """The keys that the three plugins have in common."""
 

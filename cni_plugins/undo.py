@@ -6,13 +6,13 @@ the error object's details; a sweep reports all its failures at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
-
 from cni_plugins.errors import INTERNAL, CniError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Any, Self
 
 
 class Undo:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
+from cni_plugins.frozen import replace
 from cni_plugins.host import journal as journals
 from cni_plugins.host.journal import Journal, Record
 from cni_plugins.locks import attachment_lock
@@ -15,7 +15,10 @@ from cni_plugins.protocol.request import Call
 from cni_plugins.protocol.versions import encode
 from cni_plugins.undo import Cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.plugin import Plugin, Verbs
     from cni_plugins.protocol.result import Result
@@ -193,8 +196,6 @@ def _new_record(ctx: Context) -> Record:
 
 
 def _write(journal: Journal, ctx: Context, record: Record, state: str) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     link_index = int(ctx.plan.get("link_index", 0))
     witness = replace(
         record.witness, link_index=link_index, link_name=str(ctx.plan.get("link_name", ""))

@@ -5,12 +5,14 @@ A pure value; :mod:`cni_plugins.liveness` takes it at ADD and judges it later.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from cni_plugins.frozen import Frozen, as_dict, fields_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class Witness(Frozen):
     """The circumstances of an ADD.
 
     ``boot_id`` and ``boot_time`` (seconds since the epoch) name the boot; ``netns``, ``netns_dev``
@@ -39,15 +41,15 @@ class Witness:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object of all fields."""
-        return asdict(self)
+        return as_dict(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Witness:
         """The witness in a JSON object; what is missing or of another type counts as unknown."""
         known = document if isinstance(document, dict) else {}
         given: dict[str, Any] = {}
-        for spec in fields(cls):
-            value = known.get(spec.name)
-            if isinstance(value, type(spec.default)) and not isinstance(value, bool):
-                given[spec.name] = value
+        for name, field in fields_of(cls).items():
+            value = known.get(name)
+            if isinstance(value, type(field.default)) and not isinstance(value, bool):
+                given[name] = value
         return cls(**given)

@@ -7,11 +7,11 @@ configuration, its capability arguments and its result.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_plugins import catalog, dispatch
 from cni_plugins.errors import CniError
+from cni_plugins.frozen import replace
 from cni_plugins.host.journal import Journal
 from cni_plugins.host.links import Links
 from cni_plugins.host.netns import NetNS

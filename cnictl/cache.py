@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from cni_plugins.errors import CniError, StateError
+from cni_plugins.frozen import Frozen
 from cni_plugins.host.store import Store
 from cni_plugins.protocol.versions import convert
 
@@ -20,8 +20,7 @@ RESULTS = "/var/lib/cni/results"
 KIND = "cniCacheV1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(Frozen):
     """One attachment as the cache has it; ``result`` None when there is none."""
 
     network: str

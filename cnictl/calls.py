@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins import invoke
 from cni_plugins.errors import CniError
+from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol import args
 from cnictl.networks import inject
 
@@ -18,23 +18,21 @@ if TYPE_CHECKING:
     from cnictl.networks import NetworkList
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class Container(Frozen):
     """What the plugins are told of the container."""
 
     id: str = ""
     netns: str = ""
     ifname: str = ""
     args: tuple[tuple[str, str], ...] = ()
-    capability_args: dict[str, Any] = field(default_factory=dict)
+    capability_args: dict[str, Any] = fresh(dict)
 
 
 NOBODY = Container()
 """STATUS and GC are about no container."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Frozen, kw_only=False):
     """One plugin's call: its type, the verb, and how long it took in seconds."""
 
     plugin: str

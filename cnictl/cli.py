@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cni_plugins import build_info, catalog, invoke
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import CniError, Interrupted
+from cni_plugins.frozen import as_dict
 from cni_plugins.host.command import Runner
 from cnictl import conflist, identity, render, server
 from cnictl.cache import Cache
 from cnictl.calls import Caller, Container
 from cnictl.options import UsageError, parse_args, parse_capabilities
 from cnictl.runtime import Runtime, container_lock, everybody_lock
+from forkserver.seats import CALLS_PER_CHILD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -217,7 +219,7 @@ def restore(command: Command) -> int:
     found = list(restored(command.env, command.deadline))
     found += adopt(command.cache, command.env, command.deadline)
     if command.options.json:
-        command.print_json([entry._asdict() for entry in found])
+        command.print_json([as_dict(entry) for entry in found])
     else:
         rows = [[e.network, e.container_id, e.ifname, e.plugin, e.problem or "ok"] for e in found]
         command.print(render.table(rows) or "no attachment here has rules")
@@ -378,6 +380,14 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             verb.add_argument("network", metavar="NETWORK", nargs="?", help="name of the network")
             verb.add_argument("--conf", metavar="FILE", help="take the network from this file")
+        if name == "serve":
+            verb.add_argument(
+                "--calls-per-child",
+                type=int,
+                default=CALLS_PER_CHILD,
+                metavar="N",
+                help=f"calls after which a child makes way for a fresh one ({CALLS_PER_CHILD})",
+            )
         if name == "gc":
             verb.add_argument("--apply", action="store_true", help="do it, do not only show it")
             verb.add_argument(

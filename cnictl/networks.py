@@ -6,10 +6,10 @@ Source: libcni/conf.go of containernetworking/cni; the error texts are what its 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.config import (
     any_object,
     array_of,
@@ -41,8 +41,7 @@ class ConfError(CniError):
         super().__init__(7, msg, details)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginConf:
+class PluginConf(Frozen):
     """A plugin's object of a network: what the runtime reads of it, and the whole."""
 
     type: str
@@ -51,8 +50,7 @@ class PluginConf:
     document: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkList:
+class NetworkList(Frozen):
     """A network: its plugins in order, and the bytes it was read from.
 
     ``raw`` is what the result cache keeps; plugins of the folder are not in it.
@@ -230,19 +228,16 @@ def _inlined(document: dict[str, Any], *, required: bool) -> list[PluginConf]:
     return plugins
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ipam:
+class _Ipam(Frozen):
     type: str = key("type", text, default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
+class _Pair(Frozen):
     container_id: str = key("containerID", text, default="")
     ifname: str = key("ifname", text, default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _Known(Frozen):
     """What libcni decodes of every plugin's object, whatever its type."""
 
     cni_version: str = key("cniVersion", text, default="")

@@ -16,12 +16,15 @@ def serve(command: Command) -> int:
     """Serve until TERM or INT; HUP starts the installed server in this one's place.
 
     Raises:
-        CniError: another one serves, or the sockets cannot be made.
+        CniError: another one serves, the sockets cannot be made, or an option is wrong.
     """
     from forkserver.server import Server, installed_entry  # noqa: PLC0415 - imports every plugin
 
+    calls = command.options.calls_per_child
+    if calls < 1:
+        raise CniError(999, f"serve: --calls-per-child {calls}: expected a number from 1 on")
     try:
-        return Server(command.env, installed_entry()).run()
+        return Server(command.env, installed_entry(), calls_per_child=calls).run()
     except OSError as e:
         raise CniError(999, f"serve: {e.filename or 'its sockets'}: {e.strerror}") from e
 

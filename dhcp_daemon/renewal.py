@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_plugins.errors import CniError, KernelError, NetnsError, StateError
+from cni_plugins.frozen import replace
 from dhcp_daemon.exchange import Answer, Exchange, Timing
 from dhcp_ipam import leases, terms
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol.config import (
     any_object,
     array_of,
@@ -21,7 +19,10 @@ from cni_plugins.protocol.versions import decode_prev_result
 from dhcp_ipam import message as dhcp
 from dhcp_ipam.leases import SOCKET
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
@@ -46,8 +47,7 @@ _OURS = {
 """Options that the protocol itself needs; providing them would break it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provided:
+class Provided(Frozen):
     """An option to send."""
 
     option: str = key("option", text, default="", doc="name or number of the option")
@@ -55,16 +55,14 @@ class Provided:
     from_arg: str = key("fromArg", text, default="", doc="key of CNI_ARGS to take the value from")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requested:
+class Requested(Frozen):
     """An option to ask for."""
 
     option: str = key("option", text, default="", doc="name or number of the option")
     skip_default: bool = key("skipDefault", flag, default=False, doc="ask for the listed ones only")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IpamConf:
+class IpamConf(Frozen):
     """The ``ipam`` object."""
 
     socket_path: str = key("daemonSocketPath", text, default=SOCKET, doc="socket of the daemon")
@@ -76,8 +74,7 @@ class IpamConf:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DhcpConf:
+class DhcpConf(Frozen):
     """The keys of dhcp; ``options`` and ``parameters`` follow from ``provide`` and ``request``."""
 
     ipam: IpamConf = key("ipam", record(IpamConf), default=IpamConf())

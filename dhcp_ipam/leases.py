@@ -8,14 +8,12 @@ the machine sleeps; with another boot id the lease's pod is gone.
 from __future__ import annotations
 
 import errno
-import json
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
+from cni_plugins import json_text as json
 from cni_plugins.errors import KernelError, NetnsError, StateError
+from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS
-from cni_plugins.host.packets import PacketSocket
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import parse_address, parse_network
@@ -23,8 +21,12 @@ from cni_plugins.protocol.result import DNS, IP, Result, Route
 from dhcp_ipam import message as dhcp
 from dhcp_ipam.terms import FOREVER, Terms
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    from cni_plugins.host.packets import PacketSocket
 
 ROOT = "/var/lib/cni/dhcp"
 SOCKET = "/run/cni/dhcp.sock"
@@ -38,8 +40,7 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Frozen):
     """What an attachment asks a server for.
 
     ``options`` are raw values by code, ``parameters`` the codes it wants to be told.
@@ -63,7 +64,7 @@ class Wish:
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
         options = {str(code): value.hex() for code, value in self.options.items()}
-        return {**asdict(self), "options": options}
+        return {**as_dict(self), "options": options}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Wish:
@@ -74,8 +75,7 @@ class Wish:
         return cls(options=options, parameters=parameters, **texts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(Frozen):
     """A lease: whose, from whom, on which link, since when.
 
     ``netns_id`` is device and inode number of the namespace, ``mac`` the hardware address it was
@@ -123,6 +123,8 @@ class Lease:
         Raises:
             NetnsError, KernelError: ``gone`` and ENODEV when the pod or its link is not there.
         """
+        from cni_plugins.host.packets import PacketSocket  # noqa: PLC0415 - calls need no socket
+
         with NetNS.open(prefix + self.wish.netns) as netns:
             if netns.id != self.netns_id:
                 text = f"{self.wish.netns} is another namespace than the lease's"
@@ -255,7 +257,7 @@ def encode(lease: Lease) -> dict[str, Any]:
             }
             for route in terms.routes
         ],
-        "dns": asdict(terms.dns),
+        "dns": as_dict(terms.dns),
         "server": str(terms.server),
         "lease_s": terms.lease_s,
         "renew_s": terms.renew_s,

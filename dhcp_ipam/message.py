@@ -9,11 +9,11 @@ Source: RFC 2131 section 2, RFC 2132, RFC 3396; RFC 768, RFC 791 and RFC 1071 fo
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol.addresses import Address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -44,8 +44,7 @@ _TTL = 64
 _MORE_OR_OFFSET = 0x3FFF
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Frozen):
     """A DHCP message; ``mac`` is six bytes, ``options`` are raw values by code."""
 
     type: int
@@ -54,7 +53,7 @@ class Message:
     ciaddr: Address = ANY
     yiaddr: Address = ANY
     wants_broadcast: bool = False
-    options: Mapping[int, bytes] = field(default_factory=dict)
+    options: Mapping[int, bytes] = fresh(dict)
 
     def address(self, code: int) -> Address | None:
         """The first address of an option; None when it has none."""

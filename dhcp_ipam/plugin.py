@@ -9,8 +9,6 @@ import errno
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import (
@@ -22,6 +20,7 @@ from cni_plugins.errors import (
     NetnsError,
     Unavailable,
 )
+from cni_plugins.frozen import replace
 from cni_plugins.host import unix_call
 from cni_plugins.plugin import Verbs
 from cni_plugins.undo import Cleanup
@@ -29,8 +28,10 @@ from dhcp_ipam import leases
 from dhcp_ipam.conf import DhcpConf, parse, parse_cleanup
 from dhcp_ipam.leases import LOCK, Lease, LeaseFiles, Wish
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result

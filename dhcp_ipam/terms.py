@@ -5,14 +5,13 @@ Source: RFC 2131 section 4.4.5, RFC 2132, RFC 3397 (domain search), RFC 3442 (cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import Address, Network
 from cni_plugins.protocol.result import DNS, Route
 from dhcp_ipam import message as dhcp
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dhcp_ipam.message import Message
 
@@ -25,8 +24,7 @@ _POINTER = 0xC0
 _MOST_LABELS = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Frozen):
     """A lease's content; times are seconds from its beginning, ``FOREVER`` never ends."""
 
     address: Network

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.endpoint import EndpointConf
 from cni_plugins.errors import CniError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import read
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DummyConf(EndpointConf):
     """No keys but those of every plugin that makes an interface."""
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import ExecError
 from cni_plugins.host.firewalld import Firewalld
+from cni_plugins.host.journal import LIVE
 from cni_plugins.host.nftables import NotThere
-from cni_plugins.locks import iptables_lock
-from cni_plugins.masquerade import Owner
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.undo import Cleanup
 from firewall import iptables_rules, nftables_rules
 from firewall.conf import FIREWALLD, IPTABLES, NFTABLES, FirewallConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from cni_plugins.context import Context
@@ -83,13 +83,43 @@ def _plans(
 
 
 def _change_iptables(ctx: Context, conf: FirewallConf, *, with_addresses: bool) -> None:
-    iptables = ctx.tools.iptables
-    for family in sorted({ip.family for ip in conf.ips}):
-        present = iptables.rules(family, iptables_rules.TABLE)
-        plans = _plans(conf, family, with_addresses=with_addresses)
-        commands = iptables_rules.commands(present, plans)
-        if commands:
-            iptables.restore(family, iptables_rules.TABLE, commands)
+    def commands(family: int, present: Sequence[str]) -> list[str]:
+        return iptables_rules.commands(present, _plans(conf, family, with_addresses=with_addresses))
+
+    ctx.tools.iptables.revise(iptables_rules.TABLE, _families(conf.ips), commands)
+
+
+def join_iptables(ctx: Context, conf: FirewallConf) -> bool:
+    """Add a container where all that is shared is there and in its place: one transaction a family.
+
+    The transaction shows the chains before it adds anything.  It needs no lock: rules that are
+    shared are only looked at, and nobody else adds this container's.
+
+    Returns:
+        False: not everything was as it has to be, and nothing was added; :func:`apply` is needed.
+
+    Raises:
+        ExecError: what was added in the wrong place cannot be taken back.
+    """
+    iptables, table = ctx.tools.iptables, iptables_rules.TABLE
+    own = {f: iptables_rules.of_addresses(conf.ips, f) for f in _families(conf.ips)}
+    plans = {f: _plans(conf, f, with_addresses=True) for f in own}
+    shown = iptables.restore(table, {f: iptables_rules.joining(plans[f], own[f]) for f in own})
+    wrong = {}
+    is_joined = True
+    for family, present in shown.items():
+        if isinstance(present, ExecError):
+            is_joined = False
+        elif iptables_rules.commands(present, plans[family]) != list(own[family]):
+            wrong[family] = [iptables_rules.deleted(rule) for rule in own[family]]
+    for answer in iptables.restore(table, wrong).values():
+        if isinstance(answer, ExecError):
+            raise answer
+    return is_joined and not wrong
+
+
+def _families(ips: Sequence[Network]) -> list[int]:
+    return sorted({ip.family for ip in ips})
 
 
 def discard(ctx: Context, backend: str, zone: str, ips: tuple[Network, ...]) -> None:
@@ -103,12 +133,27 @@ def discard(ctx: Context, backend: str, zone: str, ips: tuple[Network, ...]) -> 
         mark = owner_of(ctx).mark
         _discard_marked(ctx, lambda comment: comment.startswith(mark))
     elif backend == IPTABLES:
-        with iptables_lock(ctx):
-            for family in sorted({ip.family for ip in ips}):
-                present = ctx.tools.iptables.rules(family, iptables_rules.TABLE)
-                commands = iptables_rules.removal(present, ips, family)
-                if commands:
-                    ctx.tools.iptables.restore(family, iptables_rules.TABLE, commands)
+        _discard_iptables(ctx, ips)
+
+
+def _discard_iptables(ctx: Context, ips: tuple[Network, ...]) -> None:
+    """What the journal knows goes in one transaction a family.
+
+    Where that is refused, because a rule is gone, a look tells what is left.
+    """
+    families = _families(ips)
+    if ctx.record is not None and ctx.record.state == LIVE:
+        noted = {
+            family: [iptables_rules.deleted(r) for r in iptables_rules.of_addresses(ips, family)]
+            for family in families
+        }
+        done = ctx.tools.iptables.restore(iptables_rules.TABLE, noted)
+        families = [family for family, answer in done.items() if isinstance(answer, ExecError)]
+
+    def commands(family: int, present: Sequence[str]) -> list[str]:
+        return iptables_rules.removal(present, ips, family)
+
+    ctx.tools.iptables.revise(iptables_rules.TABLE, families, commands)
 
 
 def collect_nftables(ctx: Context, keep: frozenset[tuple[str, str]]) -> None:
@@ -158,7 +203,7 @@ def missing(ctx: Context, conf: FirewallConf, backend: str) -> list[str]:
     if backend == IPTABLES:
         return _iptables_missing(ctx, conf, with_addresses=True)
     found = []
-    for family in sorted({ip.family for ip in conf.ips}):
+    for family in _families(conf.ips):
         name = nftables_rules.set_of(family)
         present = {address for address, _ in _elements(ctx, name)}
         found += [
@@ -187,15 +232,14 @@ def policy_missing(ctx: Context, conf: FirewallConf, backend: str) -> list[str]:
 
 
 def _iptables_missing(ctx: Context, conf: FirewallConf, *, with_addresses: bool) -> list[str]:
-    found = []
-    for family in sorted({ip.family for ip in conf.ips}):
-        present = ctx.tools.iptables.rules(family, iptables_rules.TABLE)
-        plans = _plans(conf, family, with_addresses=with_addresses)
-        found += [
-            f"expected IPv{family} rule not found in table {iptables_rules.TABLE}: {rule}"
-            for rule in iptables_rules.missing(present, plans)
-        ]
-    return found
+    tables = ctx.tools.iptables.tables(_families(conf.ips), iptables_rules.TABLE)
+    return [
+        f"expected IPv{family} rule not found in table {iptables_rules.TABLE}: {rule}"
+        for family, present in tables.items()
+        for rule in iptables_rules.missing(
+            present, _plans(conf, family, with_addresses=with_addresses)
+        )
+    ]
 
 
 def _elements(ctx: Context, name: str) -> list[tuple[str, str]]:

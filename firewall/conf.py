@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import key, read, text
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network
     from cni_plugins.protocol.result import Result
@@ -21,7 +22,6 @@ OPEN, SAME_BRIDGE, ISOLATED = "open", "same-bridge", "isolated"
 _LONGEST_CHAIN = 28
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FirewallConf(NetConf):
     """The keys of firewall; ``ips`` and ``bridge`` are what prevResult tells."""
 

@@ -6,12 +6,11 @@ written as iptables-save prints them.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen
 from firewall.conf import ISOLATED, OPEN, SAME_BRIDGE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,8 +23,7 @@ _JUMP = f'-A FORWARD -m comment --comment "CNI firewall plugin rules" -j {FORWAR
 _RULES = "CNI firewall plugin rules (ingressPolicy: {})"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen, kw_only=False):
     """What a family needs: chains, and rules that come first or last in their chains."""
 
     chains: tuple[str, ...]
@@ -103,15 +101,26 @@ def commands(present: Sequence[str], wanted: Sequence[Plan]) -> list[str]:
         found += [f"-N {chain}" for chain in plan.chains if chain not in declared]
         declared |= set(plan.chains)
     for plan in wanted:
-        found += [_deleted(rule) for rule in plan.unwanted if rule in rules]
+        found += [deleted(rule) for rule in plan.unwanted if rule in rules]
         for rule in plan.first:
             if rule in rules and not _is_behind_its_rival(rule, rules, found):
                 continue
             if rule in rules:
-                found.append(_deleted(rule))
+                found.append(deleted(rule))
             found.append(_inserted(rule))
         found += [rule for rule in plan.last if rule not in rules]
     return found
+
+
+def joining(wanted: Sequence[Plan], own: Sequence[str]) -> list[str]:
+    """What adds a container's own rules where all others are there, and shows the chains before.
+
+    It does nothing at all where one of the others, or a chain, is missing.
+    """
+    others = [rule for plan in wanted for rule in (*plan.first, *plan.last) if rule not in own]
+    chains = ("FORWARD", *(chain for plan in wanted for chain in plan.chains))
+    conditions = [f"-C{rule.removeprefix('-A')}" for rule in others]
+    return [*conditions, *(f"-S {chain}" for chain in chains), *own]
 
 
 def _is_behind_its_rival(rule: str, rules: Sequence[str], done: Sequence[str]) -> bool:
@@ -126,13 +135,14 @@ def _inserted(rule: str) -> str:
     return f"-I {chain} 1 {rest}"
 
 
-def _deleted(rule: str) -> str:
+def deleted(rule: str) -> str:
+    """What deletes a rule."""
     return f"-D{rule.removeprefix('-A')}"
 
 
 def removal(present: Sequence[str], ips: Sequence[Network], family: int) -> list[str]:
     """What removes the rules of addresses; chains and jumps are everybody's."""
-    return [_deleted(rule) for rule in of_addresses(ips, family) if rule in present]
+    return [deleted(rule) for rule in of_addresses(ips, family) if rule in present]
 
 
 def missing(present: Sequence[str], wanted: Sequence[Plan]) -> list[str]:

@@ -6,14 +6,13 @@ many containers there are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from firewall.conf import OPEN, SAME_BRIDGE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni_plugins.masquerade import Owner
+    from cni_plugins.masquerade_rules import Owner
     from cni_plugins.protocol.addresses import Network
 
 FAMILY, TABLE = "inet", "cni_plugins_firewall"

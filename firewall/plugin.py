@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ExecError, Unavailable
 from cni_plugins.host.journal import Journal
 from cni_plugins.locks import iptables_lock
@@ -22,6 +20,7 @@ from firewall.conf import (
     parse_cleanup,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Network
@@ -34,12 +33,28 @@ _ORDER = (FIREWALLD, IPTABLES, NFTABLES)
 def add(ctx: Context, conf: FirewallConf) -> Result:
     """Let the container's traffic through, under its bridge's policy."""
     assert conf.chained is not None
-    with iptables_lock(ctx, lock_of(conf, conf.backend)):
-        backend = choose(ctx, conf)
-        ctx.plan |= {"backend": backend, "ips": [str(ip) for ip in conf.ips], "zone": conf.zone}
-        ctx.undo.push("firewall rules", backends.discard, ctx, backend, conf.zone, conf.ips)
-        apply(ctx, conf, backend)
+    if not is_joined(ctx, conf):
+        with iptables_lock(ctx, lock_of(conf, conf.backend)):
+            backend = choose(ctx, conf)
+            note(ctx, conf, backend)
+            apply(ctx, conf, backend)
     return conf.chained
+
+
+def is_joined(ctx: Context, conf: FirewallConf) -> bool:
+    """Whether iptables is what does it, and the container's own rules were all that was missing."""
+    if conf.backend not in {"", IPTABLES} or not ctx.tools.iptables.is_installed():
+        return False
+    if not conf.backend and not backends.problem(ctx, FIREWALLD):
+        return False
+    note(ctx, conf, IPTABLES)
+    return backends.join_iptables(ctx, conf)
+
+
+def note(ctx: Context, conf: FirewallConf, backend: str) -> None:
+    """Whatever is done from here on can be undone: by this call, and by DEL."""
+    ctx.plan |= {"backend": backend, "ips": [str(ip) for ip in conf.ips], "zone": conf.zone}
+    ctx.undo.push("firewall rules", backends.discard, ctx, backend, conf.zone, conf.ips)
 
 
 def lock_of(conf: FirewallConf, backend: str) -> str:
@@ -81,10 +96,11 @@ def delete(ctx: Context, conf: FirewallConf) -> None:
 def check(ctx: Context, conf: FirewallConf) -> None:
     """Every rule is there and in its place; all that are not are named."""
     noted = str(ctx.record.plan.get("backend") or "") if ctx.record is not None else ""
-    backend = noted or choose(ctx, conf)
-    problems = backends.missing(ctx, conf, backend)
-    if backend == FIREWALLD and conf.ingress_policy != OPEN:
-        problems += backends.policy_missing(ctx, conf, policy_backend(ctx, backend))
+    with ctx.tools.iptables.listed_once():
+        backend = noted or choose(ctx, conf)
+        problems = backends.missing(ctx, conf, backend)
+        if backend == FIREWALLD and conf.ingress_policy != OPEN:
+            problems += backends.policy_missing(ctx, conf, policy_backend(ctx, backend))
     if problems:
         raise CniError(999, f"check firewall: {'; '.join(problems)}")
 

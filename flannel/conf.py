@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.config import any_object, array_of, find, key, read, record, text
 from cni_plugins.protocol.netconf import NetConf
 from cni_plugins.protocol.versions import RouteConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 DATA_DIR = "/var/lib/cni/flannel"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ipam:
+class _Ipam(Frozen):
     routes: tuple[RouteConf, ...] = key("routes", array_of(record(RouteConf)), default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FlannelConf(NetConf):
     """The keys of flannel."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import TRY_AGAIN_LATER, CniError, StateError, Unavailable
 from cni_plugins.host.store import read_file
 from cni_plugins.plugin import Verbs
@@ -14,7 +12,10 @@ from flannel import subnet
 from flannel.conf import FlannelConf, parse, parse_cleanup
 from flannel.state import State, collect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.delegate import Delegate
     from cni_plugins.protocol.result import Result

@@ -6,13 +6,14 @@ container may have several: ``<dataDir>/.cni-plugins/<attachment>``.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 _OWN = ".cni-plugins"

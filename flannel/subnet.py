@@ -5,18 +5,18 @@ Source: flannel's documentation, "subnet.env"; the CNI plugin of flannel-io.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import Network, parse_network
 from cni_plugins.protocol.config import find
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from flannel.conf import FlannelConf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnet:
+class Subnet(Frozen):
     """The node's share of the cluster's networks.
 
     ``networks`` are the cluster's, ``subnets`` the node's, IPv4 first; ``mtu`` in bytes.

@@ -5,29 +5,26 @@ from __future__ import annotations
 from importlib import import_module
 
 from cni_plugins import catalog
-from cni_plugins.host.rtnl import spare_imports
 
 _LIBRARY = """
-build_info chain context deadline delegate dispatch endpoint errors garbage invoke ipmasq liveness
-locks main masquerade plugin restore sublink undo verbs witness
-host.caller_env host.command host.conntrack host.devices host.firewalld host.iptables host.journal
-host.links host.netns host.nftables host.packets host.port_vlans host.routing host.rtnl
-host.rtnl_socket host.snapshots host.store host.sublinks host.sysctl host.tap host.tc host.unix_call
-protocol.addresses protocol.args protocol.config protocol.names protocol.netconf protocol.request
-protocol.result protocol.spec protocol.versions
+build_info chain context deadline delegate dispatch endpoint errors frozen garbage invoke ipmasq
+json_text liveness locks main masquerade plugin restore sublink undo verbs witness
+host.command host.conntrack host.devices host.firewalld host.iptables host.journal
+host.link_requests host.links host.messages host.netlink host.netns host.nftables host.packets
+host.port_vlans host.routing host.rtnl host.snapshots host.store host.sublinks host.sysctl host.tap
+host.tc host.unix_call
+protocol.addresses protocol.args protocol.config protocol.digests protocol.names protocol.netconf
+protocol.request protocol.result protocol.spec protocol.versions
 """
 _LAZY = """
 ctypes dataclasses errno fcntl hashlib ipaddress json json.decoder json.encoder random resource
 selectors socket stat struct subprocess tempfile time traceback
-pyroute2.iproute.linux pyroute2.netlink.exceptions pyroute2.netlink.rtnl.tcmsg
-pyroute2.netlink.rtnl.ifinfmsg
 """
 """Modules of others that are loaded when first needed."""
 
 
 def everything() -> None:
     """Import it."""
-    spare_imports()
     for name in _LIBRARY.split():
         import_module(f"cni_plugins.{name}")
     for name in _LAZY.split():

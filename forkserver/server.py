@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cni_plugins.build_info import build_id
 from cni_plugins.delegate import is_of_build
 from forkserver import child, identity, preload, wire
-from forkserver.pages import Range, populate
+from forkserver.seats import CALLS_PER_CHILD, Seats
 from forkserver.sockets import Sockets
 from forkserver.warmup import Warmup, keep_from_collector
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _POOLS = {wire.CALL: (8, 64), wire.QUICK: (4, 12)}
-"""Children that wait, and children in all, for each socket."""
+"""Seats for children that wait, and how many children there may be, for each socket."""
 _STOP_S = child.HARD_LIMIT_S + 10
 _RETRY_S = 0.5
 _RECORDS = 4096
@@ -42,8 +42,9 @@ class _Child:
 @dataclass
 class _Pool:
     listener: socket.socket
-    idle: int
+    seat_count: int
     limit: int
+    seats: Seats
     children: set[int] = field(default_factory=set)
 
 
@@ -53,14 +54,17 @@ class Server:
     Args:
         env: the environment it was started with.
         entry: the executable by which it was started, to be started again by; "" for none.
+        calls_per_child: after how many calls a child ends.
     """
 
-    def __init__(self, env: Mapping[str, str], entry: str = "") -> None:
+    def __init__(
+        self, env: Mapping[str, str], entry: str = "", *, calls_per_child: int = CALLS_PER_CHILD
+    ) -> None:
         self._env = dict(env)
         self._entry = entry
         self._sockets = Sockets(env)
         self._pools: dict[str, _Pool] = {}
-        self._pages: tuple[Range, ...] = ()
+        self._calls_per_child = calls_per_child
         self._children: dict[int, _Child] = {}
         self._reports, self._to_server = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -76,7 +80,9 @@ class Server:
         self._sockets.open()
         listeners = self._sockets.listeners
         self._status = listeners[wire.STATUS]
-        self._pools = {name: _Pool(listeners[name], *sizes) for name, sizes in _POOLS.items()}
+        self._pools = {
+            name: _Pool(listeners[name], *sizes, Seats(sizes[0])) for name, sizes in _POOLS.items()
+        }
         self._ready = wire.ready(identity.observe())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
@@ -95,7 +101,6 @@ class Server:
         preload.everything()
         if self._entry:
             warmup = Warmup(os.path.dirname(self._entry))
-            self._pages = warmup.pages
             if warmup.problem:
                 child.log(f"went on without a warm-up: {warmup.problem}")
         keep_from_collector()
@@ -104,11 +109,18 @@ class Server:
         self._signals.add(number)
 
     def _refill(self) -> bool:
-        """Fork what is missing; False when that was not possible."""
+        """Fork what is missing; False when that was not possible.
+
+        Not before half of the seats are empty: most calls give their child back soon, and a fork
+        in the middle of a call costs it a core.
+        """
         for name, pool in self._pools.items():
-            idle = sum(not self._children[pid].accepted for pid in pool.children)
-            for _ in range(min(pool.idle - idle, pool.limit - len(pool.children))):
+            waiting = sum(not self._children[pid].accepted for pid in pool.children)
+            if waiting > pool.seat_count // 2:
+                continue
+            while len(pool.children) < pool.limit and pool.seats.take():
                 if not self._fork(name, pool):
+                    pool.seats.give_back()
                     return False
         return True
 
@@ -121,10 +133,21 @@ class Server:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             self._sockets.leave(pool.listener)
+            for other in self._pools.values():
+                if other is not pool:
+                    other.seats.close()
             for fd in (self._reports, self._wake, self._waker):
                 os.close(fd)
-            populate(self._pages)
-            child.run(pool.listener, self._to_server, self._ready, self._limits)
+            child.run(
+                child.Post(
+                    listener=pool.listener,
+                    seats=pool.seats,
+                    reports=self._to_server,
+                    ready=self._ready,
+                    limits=self._limits,
+                    calls=self._calls_per_child,
+                )
+            )
         pool.children.add(pid)
         self._children[pid] = _Child(name)
         return True
@@ -160,6 +183,8 @@ class Server:
             return  # a predecessor's child
         if what == child.ACCEPTED:
             known.accepted = True
+        elif what == child.WAITING:
+            self._children[pid] = _Child(known.pool)
         elif what == child.BEGUN:
             known.begun = True
             self._counts["begun"] += 1
@@ -175,13 +200,15 @@ class Server:
         known = self._children.pop(pid, None)
         if known is None:
             return
-        self._pools[known.pool].children.discard(pid)
+        pool = self._pools[known.pool]
+        pool.children.discard(pid)
         if known.begun and not known.answered:
             self._counts["lost"] += 1
             child.log(f"child {pid} ended within its call: wait status {status}")
         elif known.accepted and not known.begun:
             self._counts["refused"] += 1
         elif not known.accepted and os.waitstatus_to_exitcode(status) not in {0, -child.LEAVE}:
+            pool.seats.give_back()
             child.log(f"child {pid} ended while it waited: wait status {status}")
             time.sleep(0.05)  # not to fork as fast as they die
 
@@ -223,7 +250,10 @@ class Server:
         }
 
     def _dismiss(self) -> None:
-        """Children that wait end; those with a connection serve it."""
+        """Children that wait end; those with a connection serve it, and end then."""
+        for pool in self._pools.values():
+            pool.seats.remove()
+        self._catch_up()  # those that got a seat have reported before
         for pid, known in self._children.items():
             if not known.accepted:
                 os.kill(pid, child.LEAVE)

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from cni_plugins import catalog, dispatch
 from cni_plugins.deadline import Deadline
 from cni_plugins.protocol.request import Request
-from forkserver.pages import Range, common
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,12 +69,10 @@ class Warmup:
         bin_dir: where the executables of this build are, for delegates.
 
     Attributes:
-        pages: what children had better copy before their call.
         problem: "" or what went wrong, which harms nothing.
     """
 
     def __init__(self, bin_dir: str) -> None:
-        self.pages: tuple[Range, ...] = ()
         self.problem = ""
         thread = threading.Thread(target=self._stand_apart, args=(bin_dir,))
         thread.start()
@@ -87,8 +84,6 @@ class Warmup:
             for _ in range(ROUNDS):
                 for call in _life(bin_dir):
                     call()
-            keep_from_collector()
-            self.pages = common(_life(bin_dir))
         except Exception as e:  # noqa: BLE001 - whatever it is, the server serves without it
             self.problem = f"{type(e).__name__}: {e}"
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins import endpoint
 from cni_plugins.endpoint import EndpointConf
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import key, optional, parsed, read, record, text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 _mac = optional(parsed(args.parse_mac, "a MAC address"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runtime:
+class _Runtime(Frozen):
     device_id: str = key("deviceID", text, default="", doc="PCI address or auxiliary device")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HostDeviceConf(EndpointConf):
     """The keys of host-device; what comes first in this order counts."""
 

@@ -6,14 +6,15 @@ back as it was, over a power failure too: the journal may be lost, this may not.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 ROOT = "/var/lib/cni/host-device"

@@ -8,10 +8,9 @@ Source: ip-link(8), "netns".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import devices
 from cni_plugins.host.netns import NetNS
 from cni_plugins.plugin import Verbs
@@ -20,6 +19,7 @@ from cni_plugins.undo import Cleanup
 from host_device import originals
 from host_device.conf import HostDeviceConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import Link
@@ -181,7 +181,7 @@ def gc(ctx: Context, conf: HostDeviceConf) -> None:
     with Cleanup() as cleanup:
         cleanup.attempt("leases", endpoint.gc, ctx, conf)
         for container_id, ifname in originals.invalid(ctx) if ctx.valid is not None else ():
-            call = ctx.call._replace(container_id=container_id, ifname=ifname, netns="")
+            call = replace(ctx.call, container_id=container_id, ifname=ifname, netns="")
             gone = ctx.with_config(call, ctx.document, ctx.stdin)
             cleanup.attempt(f"device of {container_id}", give_back_lost, gone)
 

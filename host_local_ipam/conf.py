@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol import args
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 from cni_plugins.protocol.config import (
@@ -25,8 +23,10 @@ from cni_plugins.protocol.versions import RouteConf, decode_prev_result, parse_v
 from host_local_ipam import ranges
 from host_local_ipam.ranges import Range, RangeSet, Span, parse_exclusion
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result, Route
@@ -52,8 +52,7 @@ def parse_requested(text: str) -> Address:
 _requests = array_of(parsed(parse_requested, "an IP address"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeConf:
+class RangeConf(Frozen):
     """A range; what is left out follows from the subnet."""
 
     subnet: Network | None = key("subnet", ip_network, default=None, doc="subnet of the range")
@@ -66,7 +65,6 @@ class RangeConf:
 _sets = array_of(array_of(record(RangeConf)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IpamConf(RangeConf):
     """The ``ipam`` object; the keys of a range are the old way of writing a single one."""
 
@@ -79,31 +77,26 @@ class IpamConf(RangeConf):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Requests:
+class _Requests(Frozen):
     ips: tuple[Address, ...] = key("ips", _requests, default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Args:
+class _Args(Frozen):
     cni: _Requests = key("cni", record(_Requests), default=_Requests())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Runtime(_Requests):
     ip_ranges: tuple[tuple[RangeConf, ...], ...] = key("ipRanges", _sets, default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Document:
+class _Document(Frozen):
     ipam: IpamConf | None = key("ipam", record(IpamConf), default=None)
     args: _Args = key("args", record(_Args), default=_Args())
     runtime_config: _Runtime = key("runtimeConfig", record(_Runtime), default=_Runtime())
     prev_result: dict[str, Any] | None = key("prevResult", any_object, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostLocalConf:
+class HostLocalConf(Frozen):
     """What the verbs need: ``sets`` in the order of their index on disk."""
 
     data_dir: str
@@ -153,8 +146,7 @@ def _ipam(document: dict[str, Any]) -> Any:
     return next((v for k, v in reversed(document.items()) if k.lower() == "ipam"), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _DataDir:
+class _DataDir(Frozen):
     data_dir: str = key("dataDir", text, default=DATA_DIR)
 
 

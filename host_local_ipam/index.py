@@ -14,15 +14,16 @@ changed by anybody else.  So ADD and DEL cost the same with ten leases and with 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import Address, parse_address
 from cni_plugins.witness import Witness
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.host.store import Store
     from host_local_ipam.ranges import Span
 
@@ -33,8 +34,7 @@ _BLOCK_BITS = 16
 _BLOCK_BYTES = (1 << _BLOCK_BITS) // 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(Frozen):
     """An attachment with leases; ``suspected`` is when its namespace was first not found.
 
     Leases that the reference suite wrote have an empty witness; its oldest ones know no ifname.
@@ -43,12 +43,11 @@ class Owner:
     container_id: str
     ifname: str
     ips: tuple[Address, ...] = ()
-    witness: Witness = field(default_factory=Witness)
+    witness: Witness = fresh(Witness)
     suspected: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Frozen, kw_only=False):
     """When the index was last known to agree with the lease folder."""
 
     boot_id: str
@@ -82,7 +81,7 @@ class Index:
     def clear(self) -> None:
         """Forget everything but the witnesses, which a rebuild cannot find anywhere else."""
         self.invalidate()
-        self._store.discard_tree("used")
+        self._store.discard_files("used")
         self._blocks.clear()
 
     # --- owners --------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import AlreadyAttached, CniError, StateError, Unavailable
 from cni_plugins.host.store import read_file
@@ -17,6 +16,7 @@ from host_local_ipam.conf import HostLocalConf, parse, parse_cleanup
 from host_local_ipam.index import Owner
 from host_local_ipam.leases import Leases
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Address

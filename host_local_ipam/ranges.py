@@ -7,24 +7,25 @@ Source of rules and texts: the reference suite's host-local.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
 
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeVar
 
     from host_local_ipam.conf import RangeConf
 
+    L = TypeVar("L")
+
 _SMALLEST_HOST_BITS = 2
-L = TypeVar("L")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Frozen, kw_only=False):
     """The addresses from ``first`` to ``last``, both included."""
 
     first: Address
@@ -41,8 +42,7 @@ class Span:
         return f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Frozen, kw_only=False):
     """Addresses of one subnet; ``gateway`` and ``excluded`` are never given."""
 
     subnet: Network

@@ -6,11 +6,11 @@ The rules are those of docs/design.md, "Who is dead".
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from cni_plugins.frozen import replace
 from cni_plugins.liveness import GRACE_S, LIVING, Liveness, Verdict
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from host_local_ipam.index import Owner

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.host.sublinks import IPVLAN_MODES
 from cni_plugins.protocol.config import choice, key, read
 from cni_plugins.sublink import SublinkConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IpvlanConf(SublinkConf):
     """The keys of ipvlan beside those of every link on a parent.
 

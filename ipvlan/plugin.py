@@ -5,13 +5,11 @@ Source: Documentation/networking/ipvlan.rst of the Linux kernel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint, sublink
-from cni_plugins.host.sublinks import IPVLAN_MODES
 from cni_plugins.plugin import Verbs
 from ipvlan.conf import IpvlanConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
@@ -22,8 +20,7 @@ KIND = "ipvlan"
 def add(ctx: Context, conf: IpvlanConf) -> Result:
     """A link on the parent, with leased addresses or those of the plugin before."""
     below = sublink.parent(ctx, conf)
-    mode = IPVLAN_MODES.index(conf.mode)
-    inside = sublink.make(ctx, conf, below, KIND, ipvlan_mode=mode)
+    inside = sublink.make(ctx, conf, below, KIND, ipvlan_mode=conf.mode)
     return endpoint.attach(ctx, conf, inside, None if conf.ipam.type else conf.chained)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.protocol.config import read
 from cni_plugins.protocol.netconf import NetConf
 from cni_plugins.protocol.versions import decode_prev_result
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopbackConf(NetConf):
     """No keys of its own; ``chained`` is the result of the plugin before, if any."""
 

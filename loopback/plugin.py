@@ -6,14 +6,13 @@ comes up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import KernelError
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.addresses import Network, parse_network
 from cni_plugins.protocol.result import IP, Interface, Result
 from loopback.conf import LoopbackConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
+from cni_plugins.frozen import replace
 from cni_plugins.host.sublinks import MACVLAN_MODES
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import choice, integer, key, optional, parsed, read
 from cni_plugins.protocol.netconf import requested_mac
 from cni_plugins.sublink import SublinkConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 _mac = optional(parsed(args.parse_mac, "a MAC address"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MacvlanConf(SublinkConf):
     """The keys of macvlan beside those of every link on a parent."""
 

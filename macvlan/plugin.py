@@ -5,12 +5,11 @@ Source: ip-link(8), "MACVLAN and MACVTAP Type Support".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint, sublink
 from cni_plugins.plugin import Verbs
 from macvlan.conf import MacvlanConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result

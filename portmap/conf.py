@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, fresh, replace
 from cni_plugins.protocol.config import (
     array_of,
     flag,
@@ -20,7 +18,10 @@ from cni_plugins.protocol.config import (
 )
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.addresses import Address, Network
     from cni_plugins.protocol.result import Result
@@ -32,8 +33,7 @@ MARK_BIT = 13
 _LAST_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
+class Mapping(Frozen):
     """A port of the host and where it leads; ``host_ip`` None or unspecified: any address."""
 
     host_port: int = key("hostPort", integer(), default=0)
@@ -51,12 +51,10 @@ class Mapping:
         return self.host_ip if self.host_ip is not None and self.host_ip.value else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runtime:
+class _Runtime(Frozen):
     port_mappings: tuple[Mapping, ...] = key("portMappings", array_of(record(Mapping)), default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PortmapConf(NetConf):
     """The keys of portmap; ``mappings`` and ``targets`` are what they come to."""
 
@@ -72,7 +70,7 @@ class PortmapConf(NetConf):
     runtime_config: _Runtime = key("runtimeConfig", record(_Runtime), default=_Runtime())
 
     mappings: tuple[Mapping, ...] = ()
-    targets: dict[int, Network] = field(default_factory=dict)
+    targets: dict[int, Network] = fresh(dict)
     chained: Result | None = None
 
     @property

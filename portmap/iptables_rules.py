@@ -6,14 +6,14 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from cni_plugins import json_text as json
+from cni_plugins.frozen import Frozen
+from cni_plugins.protocol.digests import sha512
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import re
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cni_plugins.protocol.addresses import Network
     from portmap.conf import Mapping, PortmapConf
@@ -25,15 +25,14 @@ _LENGTH, _COMMENT_BYTES, _PORTS_A_RULE = 28, 255, 15
 _TO_SETMARK = '-m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark'
 _TO_MASQ = f'-m comment --comment "CNI portfwd requiring masquerade" -j {MASQ}'
 _LOCAL = f"-m addrtype --dst-type LOCAL -j {ENTRY}"
-_DNAT = re.compile(
+_DNAT = (
     r"-A (?P<chain>CNI-DN-\w+) (?:-d (?P<ip>\S+)/\d+ )?-p (?P<protocol>\w+) "
     r"-m \w+ --dport (?P<port>\d+) -j DNAT --to-destination (?P<to>\S+)"
 )
-_JUMP = re.compile(rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)')
+_JUMP = rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)'
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen, kw_only=False):
     """What one family needs: shared chains with their rules and jumps, and the container's own."""
 
     chain: str
@@ -45,8 +44,7 @@ class Plan:
     entries: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Frozen, kw_only=False):
     """Who has a host port already: its chain, the container's address and port, its comment."""
 
     chain: str
@@ -57,7 +55,7 @@ class Holder:
 
 def chain_name(network: str, container_id: str, prefix: str = "DN-") -> str:
     """The name of a container's chain."""
-    digest = hashlib.sha512(f"{network}{container_id}".encode()).hexdigest()
+    digest = sha512(f"{network}{container_id}".encode()).hexdigest()
     return f"CNI-{prefix}{digest}"[:_LENGTH]
 
 
@@ -138,6 +136,22 @@ def commands(present: Sequence[str], wanted: Plan) -> list[str]:
     return [*found, *wanted.rules, *wanted.entries]
 
 
+def joining(wanted: Plan) -> list[str]:
+    """What adds a container where all that is shared is there, and shows the table before it does.
+
+    It does nothing at all where something shared is missing, or where the container's own chain is
+    there already.
+    """
+    shared = (*wanted.shared_rules, *wanted.first_jumps, *wanted.jumps)
+    conditions = [f"-C{rule.removeprefix('-A')}" for rule in shared]
+    return [*conditions, "-S", f"-N {wanted.chain}", *wanted.rules, *wanted.entries]
+
+
+def noted_removal(chain: str, entries: Sequence[str]) -> list[str]:
+    """What removes a chain with those jumps to it, and does nothing if they are not all."""
+    return [*(f"-D{entry.removeprefix('-A')}" for entry in entries), f"-F {chain}", f"-X {chain}"]
+
+
 def removal(present: Sequence[str], network: str, container_id: str) -> list[str]:
     """What removes a container's chain, and the one that older releases made."""
     chains = (chain_name(network, container_id), chain_name(network, container_id, "SN-"))
@@ -170,7 +184,8 @@ def missing(present: Sequence[str], wanted: Plan) -> list[str]:
 
 def _places(entry: str) -> list[str]:
     """Protocol and ports of a jump: what conditions do not change."""
-    return re.findall(r"-p \w+ |--dports \S+ ", entry)
+    words = entry.split(" ")
+    return [f"{name} {words[words.index(name) + 1]} " for name in ("-p", "--dports")]
 
 
 def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -> list[Holder]:
@@ -178,15 +193,20 @@ def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -
     asked = {(m.protocol, str(m.host_port)): [] for m in mappings}  # type: ignore[var-annotated]
     for m in mappings:
         asked[m.protocol, str(m.host_port)].append(str(m.only_on) if m.only_on else None)
-    comments = {
-        match["chain"]: match["comment"] for line in present if (match := _JUMP.match(line))
-    }
+    matches = _matches(_DNAT, (line for line in present if " -j DNAT " in line))
+    rules = [
+        rule
+        for rule in matches
+        if rule["chain"] != wanted.chain and (rule["protocol"], rule["port"]) in asked
+    ]
+    if not rules:  # as nearly always
+        return []
+    comments = {match["chain"]: match["comment"] for match in _matches(_JUMP, present)}
     found = []
-    for line in present:
-        rule = _DNAT.match(line)
-        if rule is None or rule["chain"] == wanted.chain or rule["chain"] not in comments:
+    for rule in rules:
+        if rule["chain"] not in comments:
             continue
-        for ip in asked.get((rule["protocol"], rule["port"]), ()):
+        for ip in asked[rule["protocol"], rule["port"]]:
             if ip is None or rule["ip"] is None or ip == rule["ip"]:
                 place = f"{rule['ip'] or '*'}:{rule['port']}/{rule['protocol']}"
                 text = comments[rule["chain"]].replace('\\"', '"').removeprefix("dnat ")
@@ -199,14 +219,24 @@ def of_network(present: Sequence[str], network: str) -> dict[str, str]:
     start = comment(network, "")[:-1].replace('"', '\\"')
     return {
         match["chain"]: match["comment"].replace('\\"', '"')
-        for line in present
-        if (match := _JUMP.match(line)) and match["comment"].startswith(start)
+        for match in _matches(_JUMP, present)
+        if match["comment"].startswith(start)
     }
+
+
+def _matches(pattern: str, lines: Iterable[str]) -> Iterator[re.Match[str]]:
+    for line in lines:
+        import re  # noqa: PLC0415 - only where there are rules to be read
+
+        match = re.match(pattern, line)
+        if match:
+            yield match
 
 
 def _quoted(token: str) -> str:
     """A token as iptables-restore reads it: it knows double quotes only."""
-    return json.dumps(token) if re.search(r"[\s\"']", token) else token
+    is_plain = not any(c.isspace() or c in "\"'" for c in token)
+    return token if is_plain else json.dumps(token)
 
 
 def _declared(present: Sequence[str]) -> set[str]:

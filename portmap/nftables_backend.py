@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import CniError
 from cni_plugins.host.nftables import AlreadyThere, NotThere
-from cni_plugins.masquerade import Owner
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_address
 from portmap import nftables_rules as rules
 from portmap.holder import is_alive
 from portmap.nftables_rules import FAMILY, TABLE, Element
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.host.journal import Record
     from portmap.conf import PortmapConf

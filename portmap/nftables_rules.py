@@ -7,13 +7,14 @@ with the mark of its attachment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from cni_plugins.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
-    from cni_plugins.masquerade import Owner
+    from cni_plugins.masquerade_rules import Owner
     from portmap.conf import PortmapConf
 
 FAMILY, TABLE = "inet", "cni_plugins_portmap"
@@ -25,8 +26,7 @@ _T = f"{FAMILY} {TABLE}"
 _WORD = {4: "ip", 6: "ip6"}
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Frozen, kw_only=False):
     """An element of a map or set; ``value`` is "" in sets."""
 
     place: str

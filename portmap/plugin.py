@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ExecError, KernelError, Unavailable
 from cni_plugins.host import sysctl
 from cni_plugins.locks import iptables_lock
@@ -12,6 +10,7 @@ from cni_plugins.undo import Cleanup
 from portmap import iptables_backend, nftables_backend
 from portmap.conf import BACKENDS, IPTABLES, NFTABLES, PortmapConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
@@ -26,13 +25,20 @@ def add(ctx: Context, conf: PortmapConf) -> Result:
     ctx.plan["backend"] = ""
     if conf.mappings and conf.targets:
         with iptables_lock(ctx, conf.backend):
-            backend = choose(ctx, conf)
-            ctx.undo.push("port mappings", _MODULES[backend].discard, ctx)
-            ctx.plan["backend"] = backend
-            _MODULES[backend].apply(ctx, conf)
+            ctx.plan["backend"] = lead(ctx, conf)
         allow_loopback(ctx, conf)
         forget_conversations(ctx, conf.mappings)
     return conf.chained
+
+
+def lead(ctx: Context, conf: PortmapConf) -> str:
+    """Make the rules; the backend that does it."""
+    if conf.backend != NFTABLES and iptables_backend.join(ctx, conf):
+        return IPTABLES
+    backend = choose(ctx, conf)
+    ctx.undo.push("port mappings", _MODULES[backend].discard, ctx)
+    _MODULES[backend].apply(ctx, conf)
+    return backend
 
 
 def restore(ctx: Context, conf: PortmapConf) -> None:
@@ -61,8 +67,9 @@ def check(ctx: Context, conf: PortmapConf) -> None:
     """Every rule and element is there; all that are not are named."""
     if not conf.mappings or not conf.targets:
         return
-    noted = ctx.record.plan.get("backend") if ctx.record is not None else ""
-    problems = _MODULES[str(noted or "") or choose(ctx, conf)].missing(ctx, conf)
+    noted = str(ctx.record.plan.get("backend") or "") if ctx.record is not None else ""
+    with ctx.tools.iptables.listed_once():
+        problems = _MODULES[noted or choose(ctx, conf)].missing(ctx, conf)
     if problems:
         raise CniError(999, f"check port mappings: {'; '.join(problems)}")
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain, endpoint
 from cni_plugins.endpoint import EndpointConf
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import choice, flag, integer, key, read
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 LARGEST_MTU = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PtpConf(EndpointConf):
     """The keys of ptp."""
 

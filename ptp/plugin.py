@@ -7,11 +7,11 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing, sysctl
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.plugin import Verbs
@@ -20,6 +20,7 @@ from cni_plugins.protocol.result import Interface
 from cni_plugins.undo import Cleanup
 from ptp.conf import PtpConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,10 +46,10 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
     configure_host(ctx, port, lease)
-    if conf.ip_masq:
-        ipmasq.add(ctx, conf.masq_backend, lease)
+    finish_masquerade()
     interfaces = (
         Interface(name=port.name, mac=port.mac),
         Interface(name=ctx.ifname, mac=inside.mac, sandbox=ctx.netns_path),
@@ -110,11 +111,11 @@ def delete(ctx: Context, conf: PtpConf) -> None:
     addresses = ipmasq.addresses(ctx, conf.chained, is_configured=conf.ip_masq)
     backends = ipmasq.backends(ctx, is_configured=conf.ip_masq)
     with Cleanup() as cleanup:
+        masquerade = ipmasq.begin_discard(ctx, backends, addresses)
         if conf.ipam.type:
             cleanup.attempt("lease", ctx.ipam.delete)
         cleanup.attempt("link", discard_link, ctx)
-        if backends:
-            cleanup.attempt("masquerade", ipmasq.discard, ctx, backends, addresses)
+        cleanup.attempt("masquerade", masquerade.finish)
 
 
 def discard_link(ctx: Context) -> None:
@@ -137,11 +138,14 @@ def find_port(ctx: Context) -> Link | None:
 
 def check(ctx: Context, conf: PtpConf) -> None:
     """Both ends, addresses, routes and masquerading are as they were added."""
-    endpoint.check_lease(ctx, conf)
-    found, inside = endpoint.problems(ctx, conf.chained, KIND)
-    if inside is not None and inside.kind == KIND:
-        found += host_problems(ctx, conf, inside)
-    endpoint.refuse(f"check {ctx.ifname}", found)
+    with ExitStack() as stack:
+        if conf.ip_masq and conf.chained is not None:
+            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+        endpoint.check_lease(ctx, conf)
+        found, inside = endpoint.problems(ctx, conf.chained, KIND)
+        if inside is not None and inside.kind == KIND:
+            found += host_problems(ctx, conf, inside)
+        endpoint.refuse(f"check {ctx.ifname}", found)
 
 
 def host_problems(ctx: Context, conf: PtpConf, inside: Link) -> Iterator[str]:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol.addresses import Address, Network, parse_address
 from cni_plugins.protocol.config import array_of, flag, integer, key, read, text
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Frozen):
     """An address of the interface, and the gateway through which it answers."""
 
     network: Network
     gateway: Address | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SbrConf(NetConf):
     """The keys of sbr; ``sources`` are the interface's addresses with their gateways."""
 

@@ -8,10 +8,8 @@ Source: ip-rule(8); RFC 1812, section 5.3.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
@@ -20,6 +18,7 @@ from cni_plugins.protocol.addresses import Address, Network, parse_network
 from cni_plugins.undo import Cleanup
 from sbr.conf import SbrConf, Source, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 

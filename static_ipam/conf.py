@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import CniError, ConfigError, RequestError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 from cni_plugins.protocol.config import (
@@ -22,23 +20,24 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.result import IP
 from cni_plugins.protocol.versions import DnsConf, RouteConf, decode_prev_result, parse_version
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 _SEVERAL_PER_FAMILY = (0, 3, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddressConf:
+class AddressConf(Frozen):
     """An entry of ``addresses``."""
 
     address: str = key("address", text, default="", doc="address with prefix length")
     gateway: Address | None = key("gateway", optional(ip_address), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IpamConf:
+class IpamConf(Frozen):
     """The ``ipam`` object."""
 
     addresses: tuple[AddressConf, ...] = key("addresses", array_of(record(AddressConf)), default=())
@@ -46,18 +45,15 @@ class IpamConf:
     dns: DnsConf = key("dns", record(DnsConf), default=DnsConf())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Requested:
+class _Requested(Frozen):
     ips: tuple[str, ...] = key("ips", array_of(text), default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Args:
+class _Args(Frozen):
     cni: _Requested = key("cni", record(_Requested), default=_Requested())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaticConf:
+class StaticConf(Frozen):
     """The keys of static; ``ips`` are the addresses in the end."""
 
     ipam: IpamConf | None = key("ipam", record(IpamConf), default=None)

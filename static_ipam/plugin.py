@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins.errors import CniError, ConfigError
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.result import DNS, Result
 from static_ipam.conf import StaticConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
 

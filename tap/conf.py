@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.endpoint import EndpointConf
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import flag, integer, key, optional, parsed, read, text
 from cni_plugins.protocol.netconf import requested_mac
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 LARGEST_MTU = 65535
@@ -19,7 +20,6 @@ _mac = optional(parsed(args.parse_mac, "a MAC address"))
 _id = optional(integer(0, 2**32 - 2))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TapConf(EndpointConf):
     """The keys of tap."""
 

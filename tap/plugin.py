@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
 from cni_plugins.host import tap
 from cni_plugins.plugin import Verbs
 from tap.conf import TapConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import Link

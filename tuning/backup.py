@@ -6,12 +6,13 @@ before the ending the settings, which the reference does not keep.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.host.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.host.snapshots import Link
     from tuning.conf import Settings
 

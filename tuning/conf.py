@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
+from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
     flag,
@@ -22,7 +20,10 @@ from cni_plugins.protocol.config import (
 )
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
@@ -30,8 +31,7 @@ DATA_DIR = "/run/cni/tuning"
 _mac = optional(parsed(args.parse_mac, "a MAC address"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Frozen):
     """What can be tuned; None means that it stays as it is.
 
     Keys of ``sysctl`` may have ``IFNAME`` in place of the interface's name.
@@ -51,17 +51,14 @@ class Settings:
         return bool(self.mac or self.mtu or self.promisc) or any(n is not None for n in numbers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Args:
+class _Args(Frozen):
     cni: Settings = key("cni", record(Settings), default=Settings())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runtime:
+class _Runtime(Frozen):
     mac: str | None = key("mac", _mac, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TuningConf(NetConf):
     """The keys of tuning beside those of Settings, which are ``tuned`` in the end."""
 
@@ -146,7 +143,7 @@ def refuse_duplicates(stdin: bytes) -> None:
         )
 
 
-class _Pairs(dict[str, Any]):
+class _Pairs(dict[str, object]):
     """An object that remembers the names as they were written."""
 
     def __init__(self, content: dict[str, Any], names: list[str]) -> None:

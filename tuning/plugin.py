@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from cni_plugins.errors import CniError, ConfigError, KernelError, StateError, Unavailable
+from cni_plugins.frozen import replace
 from cni_plugins.host import sysctl
 from cni_plugins.host.store import read_file
 from cni_plugins.plugin import Verbs
@@ -15,7 +13,10 @@ from cni_plugins.undo import Cleanup
 from tuning.backup import LINK, SYSCTL, Backup, of_link
 from tuning.conf import TuningConf, parse, parse_cleanup, sysctl_key
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
@@ -128,6 +129,8 @@ def refuse_forbidden(conf: TuningConf) -> None:
 
 
 def _matches(entry: str, name: str) -> bool:
+    import re  # noqa: PLC0415 - for administrators who keep a list
+
     try:
         return re.search(entry, name) is not None
     except re.error as e:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import endpoint
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol.config import integer, key, read
 from cni_plugins.sublink import SublinkConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
 
 HIGHEST = 4094
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VlanConf(SublinkConf):
     """The keys of vlan beside those of every link on a parent."""
 

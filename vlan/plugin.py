@@ -5,12 +5,11 @@ Source: ip-link(8), "VLAN Type Support"; IEEE 802.1Q.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_plugins import endpoint, sublink
 from cni_plugins.plugin import Verbs
 from vlan.conf import VlanConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result

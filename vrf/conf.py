@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain
 from cni_plugins.errors import CniError, ConfigError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import integer, key, read, text
 from cni_plugins.protocol.netconf import NetConf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.context import Context
     from cni_plugins.protocol.result import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VrfConf(NetConf):
     """The keys of vrf."""
 

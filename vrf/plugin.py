@@ -5,11 +5,9 @@ Source: Documentation/networking/vrf.rst of the Linux kernel.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins import chain, endpoint
 from cni_plugins.errors import KernelError
+from cni_plugins.frozen import replace
 from cni_plugins.host import routing, sublinks
 from cni_plugins.host.routing import HeldRoute
 from cni_plugins.locks import tool_lock
@@ -17,8 +15,10 @@ from cni_plugins.plugin import Verbs
 from cni_plugins.protocol.addresses import parse_network
 from vrf.conf import VrfConf, parse, parse_cleanup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import Any
 
     from cni_plugins.context import Context
     from cni_plugins.host.snapshots import Link

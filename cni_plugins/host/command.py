@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
-import selectors
-import signal
-import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+import select
+from functools import cached_property
 
 from cni_plugins.errors import ExecError
+from cni_plugins.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from cni_plugins.deadline import Deadline
+else:
+    import _signal as signal  # as in main.py
 
 _SYSTEM_PATH: Final = (
     "/usr/local/sbin",
@@ -26,10 +31,11 @@ _SYSTEM_PATH: Final = (
 )
 _STDERR_TAIL = 4096
 _CHUNK = 1 << 16
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that stay ignored across exec, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Frozen, kw_only=False):
     """A process that has ended: its exit status (negative: the signal), and what it said."""
 
     status: int
@@ -47,8 +53,8 @@ class Completed:
 class Runner:
     """Runs tools with the caller's environment, within the call's deadline.
 
-    A tool stands in a process group of its own, which is killed when the time is up, and never
-    inherits the descriptors 0 to 2 of this process: a runtime waits for their end.
+    A tool stands in a session of its own, whose process group is killed when the time is up, and
+    inherits no descriptor of this process: a runtime waits for the end of 0 to 2.
 
     Args:
         env: the environment the caller gave.
@@ -84,17 +90,17 @@ class Runner:
         Raises:
             ExecError: it is not installed, cannot be started, fails or takes too long.
         """
+        return self.launch(argv, stdin=stdin).result()
+
+    def launch(self, argv: Sequence[str], *, stdin: bytes = b"") -> Tool:
+        """Start a tool of the search path; its result, to be fetched, tells every failure."""
         path = self.which(argv[0])
         if path is None:
-            raise ExecError(f"run {argv[0]}: not found in {self.search_path}")
-        done = self.execute([path, *argv[1:]], stdin=stdin)
-        if done.status != 0:
-            raise ExecError(
-                f"run {' '.join(argv)}: {done.ending}",
-                status=done.status,
-                stderr=done.stderr[-_STDERR_TAIL:].decode("utf-8", "replace"),
-            )
-        return done
+            return Tool(argv, ExecError(f"run {argv[0]}: not found in {self.search_path}"))
+        try:
+            return Tool(argv, self.start([path, *argv[1:]], stdin=stdin))
+        except ExecError as e:
+            return Tool(argv, e)
 
     def execute(
         self,
@@ -113,107 +119,171 @@ class Runner:
         Raises:
             ExecError: it cannot be started (``__cause__`` is the OSError) or takes too long.
         """
+        return self.start(argv, stdin=stdin, env=env).wait()
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start an executable by its path, as :meth:`execute` does; it has to be waited for.
+
+        Raises:
+            ExecError: it cannot be started; ``__cause__`` is the OSError.
+        """
+        made: list[int] = []  # standard input, then both ends of either output
         try:
-            process = subprocess.Popen(  # noqa: S603 - no shell, absolute path
+            made.append(_file_of(stdin))
+            made += os.pipe()
+            made += os.pipe()
+            for i, fd in enumerate(made):
+                made[i] = _off_standard(fd)
+            places = enumerate((made[0], made[2], made[4]))
+            pid = os.posix_spawn(
+                argv[0],
                 list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(self._env if env is None else env),
-                start_new_session=True,
+                dict(self._env if env is None else env),
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in places),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in self._inherited),
+                ],
+                setsid=True,
+                setsigdef=_IGNORED_BY_PYTHON,
             )
         except OSError as e:
+            _close(*made)
             raise ExecError(f"run {argv[0]}: {e.strerror}") from e
+        _close(made[0], made[2], made[4])
+        return Process(argv[0], pid, (made[1], made[3]), self._deadline)
+
+    @cached_property
+    def _inherited(self) -> tuple[int, ...]:
+        """What whoever started this process left open; what Python opens no tool inherits."""
+        found = []
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if fd > 2 and os.get_inheritable(fd):
+                    found.append(fd)
+            except OSError:  # that of the listing itself
+                continue
+        return tuple(found)
+
+
+class Process:
+    """A process that was started.
+
+    Args:
+        name: what it is called in errors.
+        pid: of the process, which is the leader of its group.
+        outputs: where its standard output and error are read.
+        deadline: of the call.
+    """
+
+    def __init__(self, name: str, pid: int, outputs: Sequence[int], deadline: Deadline) -> None:
+        self._name = name
+        self._pid = pid
+        self._said = {fd: bytearray() for fd in outputs}
+        self._deadline = deadline
+
+    def wait(self) -> Completed:
+        """Read until it has ended; what it left running does not count.
+
+        Raises:
+            ExecError: it took too long and was killed.
+        """
+        status: int | None = None
         try:
-            return self._converse(process, stdin)
-        except ExecError as e:
-            _kill_group(process)
-            raise ExecError(f"run {argv[0]}: {e.msg}") from e
-        except BaseException:
-            _kill_group(process)
-            raise
+            self._listen()
+            _, status = os.waitpid(self._pid, 0)
         finally:
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    _close(pipe)
+            if status is None:
+                self._kill()
+            _close(*self._said)
+        stdout, stderr = map(bytes, self._said.values())
+        return Completed(os.waitstatus_to_exitcode(status), stdout, stderr)
 
-    def _converse(self, process: subprocess.Popen[bytes], stdin: bytes) -> Completed:
-        """Feed and read a process until it has ended; what it left running does not count."""
-        with _Conversation(process, stdin) as conversation:
-            while not conversation.has_ended:
-                timeout_s = self._deadline.remaining()
-                with self._deadline.waiting():
-                    ready = conversation.wait(timeout_s)
-                if not ready:
-                    raise ExecError("took too long and was killed")
-        stdout, stderr = conversation.said()
-        return Completed(process.wait(), stdout, stderr)
-
-
-class _Conversation:
-    """What goes to a process's standard input and comes from its outputs, until it ends."""
-
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._input = process.stdin
-        self._left = memoryview(stdin)
-        self._outputs = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr)}
-        self._pidfd = os.pidfd_open(process.pid)  # readable when the process has ended
-        self._selector = selectors.DefaultSelector()
-        self.has_ended = False
-        for fd in self._outputs:
-            os.set_blocking(fd, False)
-            self._selector.register(fd, selectors.EVENT_READ)
-        self._selector.register(self._pidfd, selectors.EVENT_READ)
-        if stdin:
-            os.set_blocking(self._input.fileno(), False)
-            self._selector.register(self._input, selectors.EVENT_WRITE)
-        else:
-            _close(self._input)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._selector.close()
-        os.close(self._pidfd)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Do what can be done without waiting; False when nothing could within the time."""
-        ready = self._selector.select(timeout_s)
-        for event, _ in ready:
-            if event.fileobj is self._input:
-                self._feed()
-            elif event.fd == self._pidfd:
-                self.has_ended = True
-            elif not _drain(event.fd, self._outputs[event.fd]):
-                self._selector.unregister(event.fd)
-        return bool(ready)
-
-    def said(self) -> tuple[bytes, bytes]:
-        """Standard output and error of a process that has ended."""
-        for fd, content in self._outputs.items():
+    def _listen(self) -> None:
+        end = os.pidfd_open(self._pid)  # readable when the process has ended
+        try:
+            poller = select.poll()
+            poller.register(end, select.POLLIN)
+            for fd in self._said:
+                os.set_blocking(fd, False)
+                poller.register(fd, select.POLLIN)
+            while end not in (ready := self._wait(poller)):
+                for fd in ready:
+                    if not _drain(fd, self._said[fd]):
+                        poller.unregister(fd)
+        finally:
+            os.close(end)
+        for fd, content in self._said.items():
             _drain(fd, content)
-        stdout, stderr = (bytes(content) for content in self._outputs.values())
-        return stdout, stderr
 
-    def _feed(self) -> None:
-        self._left = _feed(self._input.fileno(), self._left)
-        if not self._left:
-            self._selector.unregister(self._input)
-            _close(self._input)
+    def _wait(self, poller: select.poll) -> list[int]:
+        timeout_s = self._deadline.remaining()
+        with self._deadline.waiting():
+            ready = poller.poll(math.ceil(timeout_s * 1000))
+        if not ready:
+            raise ExecError(f"run {self._name}: took too long and was killed")
+        return [fd for fd, _ in ready]
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            os.waitpid(self._pid, 0)
 
 
-def _feed(fd: int, left: memoryview) -> memoryview:
-    """Write some; a process that does not read its standard input is none of our business."""
+class Tool:
+    """A tool that was started, or could not be."""
+
+    def __init__(self, argv: Sequence[str], started: Process | ExecError) -> None:
+        self._argv = argv
+        self._started = started
+
+    def result(self) -> Completed:
+        """Wait for its end, once.
+
+        Raises:
+            ExecError: it was not started, failed or took too long.
+        """
+        if isinstance(self._started, ExecError):
+            raise self._started
+        done = self._started.wait()
+        if done.status != 0:
+            raise ExecError(
+                f"run {' '.join(self._argv)}: {done.ending}",
+                status=done.status,
+                stderr=done.stderr[-_STDERR_TAIL:].decode("utf-8", "replace"),
+            )
+        return done
+
+
+def _file_of(content: bytes) -> int:
+    """A file in memory, which unlike a pipe takes any amount without somebody who reads."""
+    fd = os.memfd_create("stdin")
     try:
-        return left[os.write(fd, left[:_CHUNK]) :]
-    except BlockingIOError:
-        return left
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
     except OSError:
-        return memoryview(b"")
+        os.close(fd)
+        raise
+    return fd
+
+
+def _off_standard(fd: int) -> int:
+    """The same file by a descriptor above 2, where a dup2 onto 0 to 2 does not overwrite it."""
+    if fd > 2:
+        return fd
+    above = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return above
 
 
 def _drain(fd: int, content: bytearray) -> bool:
@@ -228,17 +298,6 @@ def _drain(fd: int, content: bytearray) -> bool:
         content += chunk
 
 
-def _close(pipe: object) -> None:
-    try:
-        pipe.close()  # type: ignore[attr-defined]
-    except OSError:
-        return
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        process.wait()
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from typing import TYPE_CHECKING, Any
+import sys
+from importlib.util import find_spec, module_from_spec
 
-from cni_plugins.host.rtnl import kernel_error, spare_imports
+from cni_plugins.host.rtnl import kernel_error
 from cni_plugins.protocol.addresses import Address, parse_address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -33,7 +36,7 @@ def flush_udp(family: int, port: int, is_ours: Callable[[Address], bool]) -> int
     Raises:
         KernelError: connection tracking cannot be asked.
     """
-    spare_imports()
+    _spare_imports()
     from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415 - heavy
     from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket  # noqa: PLC0415
 
@@ -57,6 +60,15 @@ def flush_udp(family: int, port: int, is_ours: Callable[[Address], bool]) -> int
     except OSError as e:
         raise kernel_error(what, e.errno or 0, e.strerror or str(e)) from e
     return len(found)
+
+
+def _spare_imports() -> None:
+    """Stand in for the package's own ``__init__``, which imports all of pyroute2."""
+    if "pyroute2" in sys.modules:
+        return
+    spec = find_spec("pyroute2")
+    assert spec is not None
+    sys.modules["pyroute2"] = module_from_spec(spec)
 
 
 def _original(message: Any, family: int) -> Any:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from cni_plugins.errors import KernelError
-from cni_plugins.host.snapshots import read_link
+from cni_plugins.host.messages import IFLA_IFALIAS, IFLA_IFNAME, IFLA_NET_NS_FD
+from cni_plugins.host.netlink import attribute, text, u32
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.host.links import Links
     from cni_plugins.host.netns import NetNS
@@ -24,7 +25,7 @@ USER_SPACE_DRIVERS = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
 
 def all_links(links: Links) -> tuple[Link, ...]:
     """Every link of a namespace."""
-    return tuple(map(read_link, links.rtnl.request("list links", "get_links")))
+    return links.every("list links")
 
 
 def move(links: Links, link: Link, target: NetNS, name: str) -> None:
@@ -33,26 +34,23 @@ def move(links: Links, link: Link, target: NetNS, name: str) -> None:
     Raises:
         KernelError: as the kernel answered, for instance when the name is taken there.
     """
-    links.rtnl.request(
+    links.change(
         f"move {link.name} to another namespace as {name}",
-        "link",
-        "set",
-        index=link.index,
-        net_ns_fd=target.fileno(),
-        ifname=name,
+        link.index,
+        u32(IFLA_NET_NS_FD, target.fileno()),
+        text(IFLA_IFNAME, name),
     )
 
 
 def rename(links: Links, link: Link, name: str) -> None:
     """Give a device, which must be down, another name."""
-    links.rtnl.request(
-        f"rename {link.name} to {name}", "link", "set", index=link.index, ifname=name
-    )
+    links.change(f"rename {link.name} to {name}", link.index, text(IFLA_IFNAME, name))
 
 
 def set_alias(links: Links, link: Link, alias: str) -> None:
     """Note something at a device; "" clears it."""
-    links.rtnl.request(f"set alias of {link.name}", "link", "set", index=link.index, ifalias=alias)
+    value = alias.encode("utf-8", "surrogateescape")
+    links.change(f"set alias of {link.name}", link.index, attribute(IFLA_IFALIAS, value))
 
 
 def network_name(path: str) -> str:

@@ -5,12 +5,14 @@ Source: firewalld.dbus(5), interface org.fedoraproject.FirewallD1.zone; D-Bus Sp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
 
 from cni_plugins.errors import KernelError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from cni_plugins.deadline import Deadline
     from cni_plugins.protocol.addresses import Network
@@ -68,6 +70,11 @@ class Firewalld:
                 raise
 
     def _call(self, interface: str, path: str, method: str, *words: str) -> Any:
+        what = f"firewalld {method} {' '.join(words)}"
+        place = self._bus.removeprefix("unix:path=")
+        if place.startswith("/") and not os.path.exists(place.partition(",")[0]):
+            raise KernelError(f"{what}: there is no bus {self._bus}")  # and jeepney is not loaded
+
         from jeepney import (  # noqa: PLC0415 - loads asyncio's relatives
             DBusAddress,
             DBusErrorResponse,
@@ -79,7 +86,6 @@ class Firewalld:
         destination = NAME if interface == _ZONE else interface
         address = DBusAddress(path, bus_name=destination, interface=interface)
         message = new_method_call(address, method, "s" * len(words), words)
-        what = f"firewalld {method} {' '.join(words)}"
         try:
             timeout_s = min(_AUTH_S, self._deadline.remaining())
             with open_dbus_connection(self._bus, auth_timeout=timeout_s) as connection:

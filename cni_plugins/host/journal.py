@@ -8,24 +8,23 @@ read or written is reported through ``warn`` and the call goes on.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import StateError
+from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.host.store import Store
 from cni_plugins.witness import Witness
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 ROOT = "/run/cni-plugins/journal"
 SCHEMA = 1
 ADDING, LIVE = "adding", "live"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Frozen):
     """One plugin's entry for one attachment.
 
     ``env`` holds the CNI_* variables and ``config`` the configuration of the ADD; ``plan`` is what
@@ -37,7 +36,7 @@ class Record:
     witness: Witness
     env: dict[str, str]
     config: dict[str, Any]
-    plan: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = fresh(dict)
 
     @property
     def container_id(self) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from functools import cache
 
 from cni_plugins.errors import NetnsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Self
 
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x40000000
@@ -114,11 +116,17 @@ def _setns(fd: int, path: str) -> None:
         if hasattr(os, "setns"):  # from Python 3.12 on
             os.setns(fd, _CLONE_NEWNET)
             return
-        import ctypes  # noqa: PLC0415 - only where it is needed
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(fd, _CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
+        setns, last_error = _libc()
+        if setns(fd, _CLONE_NEWNET) != 0:
+            number = last_error()
             raise OSError(number, os.strerror(number))  # noqa: TRY301 - as os.setns would
     except OSError as e:
         raise NetnsError(f"enter network namespace {path!r}: {e.strerror}") from e
+
+
+@cache
+def _libc() -> tuple[Callable[[int, int], int], Callable[[], int]]:
+    """setns(2), and the errno of its last failure."""
+    import ctypes  # noqa: PLC0415 - only where it is needed
+
+    return ctypes.CDLL(None, use_errno=True).setns, ctypes.get_errno

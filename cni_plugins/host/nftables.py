@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import ExecError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-    from cni_plugins.host.command import Runner
+    from cni_plugins.host.command import Runner, Tool
 
 _PRESENT = ("File exists",)
 _ABSENT = ("No such file or directory", "does not exist")
@@ -33,13 +33,12 @@ class Nftables:
             NotThere: an object that a command names does not exist.
             ExecError: nft refused for another reason.
         """
+        self.start(commands).finish()
+
+    def start(self, commands: Sequence[dict[str, Any]]) -> Change:
+        """Begin to apply JSON commands at once: all of them or none."""
         document = json.dumps({"nftables": list(commands)}).encode()
-        try:
-            self._runner.run(["nft", "-j", "-f", "-"], stdin=document)
-        except ExecError as e:
-            if any(text in e.stderr for text in _ABSENT):
-                raise NotThere(f"change rules: {e.msg}", status=e.status, stderr=e.stderr) from e
-            raise
+        return Change(self._runner.launch(["nft", "-j", "-f", "-"], stdin=document))
 
     def apply_text(self, lines: Sequence[str]) -> None:
         """Apply commands of the nft language at once, for users' own expressions and for maps.
@@ -103,6 +102,27 @@ class Nftables:
             raise
         objects: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
         return objects
+
+
+class Change:
+    """A transaction that was started."""
+
+    def __init__(self, tool: Tool) -> None:
+        self._tool = tool
+
+    def finish(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            NotThere: an object that a command names does not exist.
+            ExecError: nft refused for another reason.
+        """
+        try:
+            self._tool.result()
+        except ExecError as e:
+            if any(text in e.stderr for text in _ABSENT):
+                raise NotThere(f"change rules: {e.msg}", status=e.status, stderr=e.stderr) from e
+            raise
 
 
 class AlreadyThere(ExecError):

@@ -10,11 +10,13 @@ import fcntl
 import socket
 import struct
 from array import array
-from typing import TYPE_CHECKING, Self
 
 from cni_plugins.host.rtnl import kernel_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from cni_plugins.host.netns import NetNS
 
 EVERYBODY = b"\xff" * 6

@@ -6,32 +6,57 @@ Source: ip-route(8), ip-rule(8), rtnetlink(7).
 from __future__ import annotations
 
 import errno
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import struct
 
 from cni_plugins.errors import KernelError
-from cni_plugins.host.snapshots import gateway
+from cni_plugins.frozen import Frozen, as_dict, fresh, replace
+from cni_plugins.host import messages
+from cni_plugins.host.messages import AF, ROUTE_HEADER, RTN_UNICAST
+from cni_plugins.host.netlink import (
+    CREATE,
+    EXCLUSIVE,
+    REPLACE,
+    attribute,
+    attributes,
+    number_of,
+    u32,
+)
+from cni_plugins.host.rtnl import DEL_ROUTE, DEL_RULE, GET_RULE, NEW_ROUTE, NEW_RULE
+from cni_plugins.host.snapshots import Hop, read_hops, read_ip
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_plugins.host.links import Links
     from cni_plugins.host.snapshots import Link
 
 MAIN_TABLE = 254
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
-_AF = {4: 2, 6: 10}
 BY_KERNEL = 2
 """Protocol of the routes that the kernel makes for addresses."""
-_UNICAST, _BOOT = 1, 3
+_BOOT = 3
+_CLONED, _ONLINK = 0x200, 0x4
+_METRICS = (
+    *("", "lock", "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering"),
+    *("hoplimit", "initcwnd", "features", "rto_min", "initrwnd", "quickack", ""),
+    "fastopen_no_cookie",
+)
+"""RTAX_… by number; the one that is a name, cc_algo, is left out."""
+_RULE_HEADER = struct.Struct("=8BI")
+"""struct fib_rule_hdr: family, prefix of destination and source, TOS, table, two unused, action,
+flags."""
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
+_TO_TABLE = 1
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRoute:
+class HeldRoute(Frozen):
     """A unicast route as the kernel has it.
 
-    ``hops`` are its next hops where it has several: ``hops`` (the weight less 1), ``oif``,
-    ``flags`` and ``gateway``.
+    ``metrics`` by the kernel's names for them, RTAX_…; ``hops`` are its next hops where it has
+    several.
     """
 
     dst: Network
@@ -43,8 +68,8 @@ class HeldRoute:
     protocol: int = _BOOT
     priority: int = 0
     is_onlink: bool = False
-    metrics: dict[str, int] = field(default_factory=dict)
-    hops: tuple[dict[str, Any], ...] = ()
+    metrics: dict[str, int] = fresh(dict)
+    hops: tuple[Hop, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object of all fields."""
@@ -52,8 +77,10 @@ class HeldRoute:
             "dst": str(self.dst),
             "gw": str(self.gw) if self.gw else None,
             "src": str(self.src) if self.src else None,
+            "metrics": dict(self.metrics),
+            "hops": [_hop_as_json(hop) for hop in self.hops],
         }
-        return {**asdict(self), **texts}
+        return {**as_dict(self), **texts}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> HeldRoute:
@@ -63,7 +90,7 @@ class HeldRoute:
             "dst": parse_network(document["dst"]),
             "gw": parse_address(gw) if gw else None,
             "src": parse_address(src) if src else None,
-            "hops": tuple(document["hops"]),
+            "hops": tuple(_hop_from_json(hop) for hop in document["hops"]),
         }
         return cls(**{**document, **parsed})
 
@@ -72,8 +99,7 @@ class HeldRoute:
         return f"route {self.dst}{via} of table {self.table}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Frozen):
     """A rule that sends what comes from a network to a table; ``src`` None for everything."""
 
     family: int
@@ -85,39 +111,37 @@ class Rule:
         return f"rule from {self.src} to table {self.table}"
 
 
-_ONLINK = 0x4
-
-
 def held(links: Links, family: int, *, table: int = MAIN_TABLE) -> tuple[HeldRoute, ...]:
     """The unicast routes of a table, whole."""
-    found = links.rtnl.request(
-        f"list routes of table {table}", "route", "dump", family=_AF[family], table=table
-    )
+    found = links.list_routes(f"list routes of table {table}", family, table)
+    headers = ((m, ROUTE_HEADER.unpack_from(m)) for m in found)
     return tuple(
-        _read(m, family) for m in found if m["type"] == _UNICAST and not m["flags"] & 0x200
+        _read(m, family)
+        for m, (*_, kind, flags) in headers
+        if kind == RTN_UNICAST and not flags & _CLONED
     )
 
 
 def is_on(route: HeldRoute, link: Link) -> bool:
     """Whether a route, or one of its hops, leads through a link."""
-    return route.oif == link.index or any(hop["oif"] == link.index for hop in route.hops)
+    return route.oif == link.index or any(hop.oif == link.index for hop in route.hops)
 
 
 def put(links: Links, route: HeldRoute) -> None:
     """Make a route, in place of another one for the same destination and metric."""
-    links.rtnl.request(f"set {route}", "route", "replace", **_attributes(route))
+    links.rtnl.request(f"set {route}", NEW_ROUTE, _message(route), flags=CREATE | REPLACE)
 
 
 def add(links: Links, route: HeldRoute) -> None:
     """Make a route that is not there yet."""
-    links.rtnl.request(f"add {route}", "route", "add", **_attributes(route))
+    links.rtnl.request(f"add {route}", NEW_ROUTE, _message(route), flags=CREATE | EXCLUSIVE)
 
 
 def discard(links: Links, route: HeldRoute) -> None:
     """Delete a route; one that is gone is fine."""
     bare = replace(route, metrics={})
     try:
-        links.rtnl.request(f"delete {route}", "route", "del", **_attributes(bare))
+        links.rtnl.request(f"delete {route}", DEL_ROUTE, _message(bare))
     except KernelError as e:
         if e.errno not in _GONE:
             raise
@@ -125,15 +149,20 @@ def discard(links: Links, route: HeldRoute) -> None:
 
 def rules(links: Links, family: int) -> tuple[Rule, ...]:
     """The rules of a family, as the kernel orders them."""
-    found = links.rtnl.request("list routing rules", "rule", "dump", family=_AF[family])
-    return tuple(
-        Rule(
-            family=family,
-            table=m.get("FRA_TABLE") or m["table"],
-            priority=m.get("FRA_PRIORITY") or 0,
-            src=Network(parse_address(src), m["src_len"]) if (src := m.get("FRA_SRC")) else None,
-        )
-        for m in found
+    body = _RULE_HEADER.pack(AF[family], *(0,) * 8)
+    found = links.rtnl.dump("list routing rules", GET_RULE, body)
+    return tuple(_read_rule(message, family) for message in found)
+
+
+def _read_rule(message: bytes, family: int) -> Rule:
+    header = _RULE_HEADER.unpack_from(message)
+    given = attributes(message, _RULE_HEADER.size)
+    src = given.get(_FRA_SRC)
+    return Rule(
+        family=family,
+        table=number_of(given.get(_FRA_TABLE)) or header[4],
+        priority=number_of(given.get(_FRA_PRIORITY)),
+        src=Network(read_ip(src), header[2]) if src else None,
     )
 
 
@@ -141,79 +170,92 @@ def add_rule(links: Links, src: Address, table: int) -> Rule:
     """What comes from an address is routed by a table.
 
     The rule stands where the kernel would put one without a priority, before all but the first
-    (fib_default_rule_pref of net/core/fib_rules.c); pyroute2 would choose 32000 for all.
+    (fib_default_rule_pref of net/core/fib_rules.c).
     """
     _, second, *_ = sorted(rule.priority for rule in rules(links, src.family))
     rule = Rule(family=src.family, table=table, priority=max(1, second - 1), src=src.host)
-    links.rtnl.request(f"add {rule}", "rule", "add", **_rule(rule))
+    links.rtnl.request(f"add {rule}", NEW_RULE, _rule(rule), flags=CREATE | EXCLUSIVE)
     return rule
 
 
 def discard_rule(links: Links, rule: Rule) -> None:
     """Delete a rule; one that is gone is fine."""
     try:
-        links.rtnl.request(f"delete {rule}", "rule", "del", **_rule(rule))
+        links.rtnl.request(f"delete {rule}", DEL_RULE, _rule(rule))
     except KernelError as e:
         if e.errno not in _GONE:
             raise
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule) -> bytes:
     assert rule.src is not None
-    return {
-        "family": _AF[rule.family],
-        "src": str(rule.src.address),
-        "src_len": rule.src.prefix,
-        "table": rule.table,
-        "priority": rule.priority,
-    }
-
-
-def _read(message: Any, family: int) -> HeldRoute:
-    text = message.get("RTA_DST")
-    address = parse_address(text) if text else Address(family, 0)
-    metrics = message.get("RTA_METRICS")
-    return HeldRoute(
-        dst=Network(address, message["dst_len"]),
-        table=message.get("RTA_TABLE") or message["table"],
-        oif=message.get("RTA_OIF") or 0,
-        gw=gateway(message),
-        src=parse_address(src) if (src := message.get("RTA_PREFSRC")) else None,
-        scope=message["scope"],
-        protocol=message["proto"],
-        priority=message.get("RTA_PRIORITY") or 0,
-        is_onlink=bool(message["flags"] & _ONLINK),
-        metrics={
-            name.removeprefix("RTAX_").lower(): value
-            for name, value in (metrics["attrs"] if metrics else ())
-            if isinstance(value, int) and value
-        },
-        hops=tuple(map(_hop, message.get("RTA_MULTIPATH") or ())),
+    short = rule.table if rule.table < 256 else 0
+    header = (AF[rule.family], 0, rule.src.prefix, 0, short, 0, 0, _TO_TABLE, 0)
+    return b"".join(
+        (
+            _RULE_HEADER.pack(*header),
+            attribute(_FRA_SRC, rule.src.address.packed),
+            u32(_FRA_TABLE, rule.table),
+            u32(_FRA_PRIORITY, rule.priority),
+        )
     )
 
 
-def _attributes(route: HeldRoute) -> dict[str, Any]:
-    given: dict[str, Any] = {
-        "gateway": str(route.gw) if route.gw else "",
-        "prefsrc": str(route.src) if route.src else "",
-        "priority": route.priority,
-        "oif": route.oif,
-        "flags": _ONLINK if route.is_onlink else 0,
-        "metrics": dict(route.metrics),
-        "multipath": list(route.hops),
-    }
-    return {
-        "family": _AF[route.dst.family],
-        "dst": str(route.dst.masked),
-        "table": route.table,
-        "scope": route.scope,
-        "proto": route.protocol,
-        "type": _UNICAST,
-        **{name: value for name, value in given.items() if value},
-    }
+def _read(message: bytes, family: int) -> HeldRoute:
+    _, prefix, _, _, table, protocol, scope, _, flags = ROUTE_HEADER.unpack_from(message)
+    found = attributes(message, ROUTE_HEADER.size)
+    dst, gw, src = (
+        read_ip(found[number]) if number in found else None
+        for number in (messages.RTA_DST, messages.RTA_GATEWAY, messages.RTA_PREFSRC)
+    )
+    metrics = attributes(found.get(messages.RTA_METRICS, b""))
+    return HeldRoute(
+        dst=Network(dst or Address(family, 0), prefix),
+        table=number_of(found.get(messages.RTA_TABLE)) or table,
+        oif=number_of(found.get(messages.RTA_OIF)),
+        gw=gw,
+        src=src,
+        scope=scope,
+        protocol=protocol,
+        priority=number_of(found.get(messages.RTA_PRIORITY)),
+        is_onlink=bool(flags & _ONLINK),
+        metrics={
+            _METRICS[number]: number_of(value)
+            for number, value in metrics.items()
+            if number < len(_METRICS) and _METRICS[number] and number_of(value)
+        },
+        hops=tuple(read_hops(found.get(messages.RTA_MULTIPATH, b""))),
+    )
 
 
-def _hop(hop: Any) -> dict[str, Any]:
-    via = gateway(hop)
-    hops = {"hops": hop["hops"], "oif": hop["oif"], "flags": hop["flags"] & _ONLINK}
-    return {**hops, "gateway": str(via)} if via else hops
+def _message(route: HeldRoute) -> bytes:
+    hops = b"".join(map(_hop, route.hops))
+    return messages.route_message(
+        route.dst,
+        table=route.table,
+        protocol=route.protocol,
+        scope=route.scope,
+        oif=route.oif,
+        gw=route.gw,
+        src=route.src,
+        priority=route.priority,
+        flags=_ONLINK if route.is_onlink else 0,
+        metrics={_METRICS.index(name): value for name, value in route.metrics.items()},
+        more=attribute(messages.RTA_MULTIPATH, hops) if hops else b"",
+    )
+
+
+def _hop(hop: Hop) -> bytes:
+    gateway = attribute(messages.RTA_GATEWAY, hop.gw.packed) if hop.gw else b""
+    length = messages.HOP_HEADER.size + len(gateway)
+    return messages.HOP_HEADER.pack(length, hop.flags & _ONLINK, hop.hops, hop.oif) + gateway
+
+
+def _hop_as_json(hop: Hop) -> dict[str, Any]:
+    gateway = {"gateway": str(hop.gw)} if hop.gw else {}
+    return {"hops": hop.hops, "oif": hop.oif, "flags": hop.flags & _ONLINK, **gateway}
+
+
+def _hop_from_json(hop: dict[str, Any]) -> Hop:
+    via = hop.get("gateway")
+    return Hop(hop["hops"], hop["oif"], hop["flags"], parse_address(via) if via else None)

@@ -1,39 +1,59 @@
-"""rtnetlink: the one place every request goes through, and with rtnl_socket pyroute2's home.
+"""rtnetlink: the one place every request goes through.
 
-Source: rtnetlink(7).
+Source: rtnetlink(7), netlink(7).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
-import sys
 import time
-from importlib.util import find_spec, module_from_spec
-from typing import TYPE_CHECKING, Any, Self
+from _socket import AF_NETLINK, NETLINK_ROUTE, SOCK_CLOEXEC, SOCK_RAW, socket
 
 from cni_plugins.errors import KernelError
+from cni_plugins.host import netlink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from cni_plugins.deadline import Deadline
+
+NEW_LINK, DEL_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
+NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
+NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_RULE, DEL_RULE, GET_RULE = 32, 33, 34
+NEW_QDISC, DEL_QDISC, GET_QDISC = 36, 37, 38
+NEW_FILTER, DEL_FILTER, GET_FILTER = 44, 45, 46
+NEW_NSID, GET_NSID = 88, 90
+"""Kinds of messages, RTM_… of linux/rtnetlink.h."""
 
 GROUP_LINK = 1 << 0
 GROUP_IPV6_ADDRESS = 1 << 8
+_SOL_NETLINK = 270
+_OPTIONS = (10, 11, 12)
+"""NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK: short errors, with the kernel's words,
+and listings filtered by the kernel."""
 _DUMP_ATTEMPTS = 10
-_DUMP_INTERRUPTED = 0x10
-"""NLM_F_DUMP_INTR of linux/netlink.h: what is listed changed in between, entries may be missing."""
+_DATAGRAM_BYTES = 1 << 16
+"""The kernel's own datagrams have half of that."""
+_NETNSA_NSID, _NETNSA_FD = 1, 3
+_RTGENMSG = b"\0\0\0\0"
 
 
 class Rtnl:
     """One rtnetlink socket, in the network namespace of the thread that opens it."""
 
     def __init__(self) -> None:
-        spare_imports()
-        # longer than the rest of a call
-        from cni_plugins.host.rtnl_socket import RtnlSocket  # noqa: PLC0415
-
-        self._socket = RtnlSocket()
+        self._sequence = 0
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
+        try:
+            for option in _OPTIONS:
+                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            self._socket.bind((0, 0))
+        except OSError:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -45,39 +65,53 @@ class Rtnl:
         """Close the socket."""
         self._socket.close()
 
-    def request(self, what: str, method: str, *args: Any, **attributes: Any) -> list[Any]:
+    def request(self, what: str, kind: int, body: bytes, *, flags: int = 0) -> list[bytes]:
         """Send one request and read its whole answer; dumps that the kernel interrupted again.
 
         Args:
             what: "verb object" for the error, such as ``add veth veth0``.
-            method: name of an IPRoute method.
-            args: its arguments.
-            attributes: its attributes.
+            kind: of the message, ``NEW_…``, ``DEL_…``, ``GET_…``.
+            body: the message without netlink's header.
+            flags: of netlink, besides REQUEST and ACK.
+
+        Returns:
+            The messages of the answer, without netlink's header.
 
         Raises:
             KernelError: with the kernel's errno and, where it gives one, its own explanation.
         """
-        from pyroute2.netlink.exceptions import (  # noqa: PLC0415 - as above
-            NetlinkDumpInterrupted,
-            NetlinkError,
-        )
-
-        if method == "tc":
-            _complete_tbf()
-        elif attributes.get("kind") == "macvlan":
-            _complete_macvlan()
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                answer = list(self._socket.call(method, *args, **attributes) or ())
-            except NetlinkDumpInterrupted:  # pyroute2 has the class, and 0.9.7 never raises it
-                continue
-            except NetlinkError as e:
-                raise kernel_error(what, e.code, str(e.args[1] if len(e.args) > 1 else "")) from e
+                answer = self._ask(what, kind, flags, body)
             except OSError as e:
                 raise kernel_error(what, e.errno or 0, e.strerror or str(e)) from e
-            if not any(message["header"]["flags"] & _DUMP_INTERRUPTED for message in answer):
+            if answer is not None:
                 return answer
         raise kernel_error(what, errno.EAGAIN, "the kernel interrupted the listing again and again")
+
+    def dump(self, what: str, kind: int, body: bytes) -> list[bytes]:
+        """List all that fits; as :meth:`request`."""
+        return self.request(what, kind, body, flags=netlink.ROOT_AND_MATCH)
+
+    def _ask(self, what: str, kind: int, flags: int, body: bytes) -> list[bytes] | None:
+        """The answer to a request; None when a listing was interrupted."""
+        self._sequence += 1
+        sequence = self._sequence
+        flags |= netlink.REQUEST | netlink.ACK
+        self._socket.send(netlink.message(kind, flags, sequence, body))
+        answer: list[bytes] = []
+        is_whole = True
+        while True:
+            datagram = self._socket.recv(_DATAGRAM_BYTES)
+            for said, how, content in netlink.messages(datagram, sequence):
+                is_whole = is_whole and not how & netlink.DUMP_INTERRUPTED
+                if said not in {netlink.ERROR, netlink.DONE}:
+                    answer.append(content)
+                    continue
+                number, words = netlink.failure(how, content)
+                if number:
+                    raise kernel_error(what, number, words)
+                return answer if is_whole else None
 
     def netns_id(self, fd: int) -> int:
         """The number by which this socket's namespace knows another one; assigned if it has none.
@@ -88,76 +122,18 @@ class Rtnl:
         Raises:
             KernelError: as the kernel answered.
         """
+        what = "number a network namespace"
+        by_fd = _RTGENMSG + netlink.u32(_NETNSA_FD, fd)
         try:
-            self.request("number a network namespace", "set_netnsid", fd=fd)
+            self.request(what, NEW_NSID, by_fd + netlink.u32(_NETNSA_NSID, -1))
         except KernelError as e:
             if e.errno != errno.EEXIST:
                 raise
-        found = self._socket.call("get_netnsid", fd=fd)
-        number = found["nsid"] if found else -1
-        if number < 0:
-            raise kernel_error("number a network namespace", errno.ENOENT, "it has no number")
-        return int(number)
-
-
-def spare_imports() -> None:
-    """Stand in for the package's own ``__init__``, which imports all of pyroute2: half its time."""
-    if "pyroute2" in sys.modules:
-        return
-    spec = find_spec("pyroute2")
-    assert spec is not None
-    sys.modules["pyroute2"] = module_from_spec(spec)
-
-
-def _complete_tbf() -> None:
-    """Teach pyroute2 the whole of tbf: it derives values its own way, and knows no 64-bit rates.
-
-    Attributes are given as ``tbf=[[name, value], …]``.
-    Source: linux/pkt_sched.h, TCA_TBF_….
-    """
-    from pyroute2.netlink.rtnl.tcmsg import plugins, sched_tbf  # noqa: PLC0415 - as above
-
-    if plugins["tbf"] is not sched_tbf:
-        return
-
-    class Options(sched_tbf.options):  # type: ignore[misc]
-        nla_map = (
-            *sched_tbf.options.nla_map,
-            ("TCA_TBF_RATE64", "uint64"),
-            ("TCA_TBF_PRATE64", "uint64"),
-        )
-
-    class Tbf:
-        parent = sched_tbf.parent
-        options = Options
-
-        @staticmethod
-        def get_parameters(given: dict[str, Any]) -> dict[str, Any]:
-            return {"attrs": given.get("tbf", [])}
-
-        @staticmethod
-        def fix_request(request: dict[str, Any]) -> None:
-            request.pop("tbf", None)
-
-    plugins["tbf"] = Tbf
-
-
-def _complete_macvlan() -> None:
-    """Teach pyroute2 macvlan's queue of broadcasts.
-
-    Source: linux/if_link.h, IFLA_MACVLAN_….
-    """
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415 - as above
-
-    known = ifinfmsg.ifinfo.data_map["macvlan"]
-    name = "IFLA_MACVLAN_BC_QUEUE_LEN"
-    if any(entry[0] == name for entry in known.nla_map):
-        return
-
-    class Macvlan(known):  # type: ignore[misc, valid-type]
-        nla_map = (*known.nla_map, (name, "uint32"), ("IFLA_MACVLAN_BC_QUEUE_LEN_USED", "uint32"))
-
-    ifinfmsg.ifinfo.data_map["macvlan"] = Macvlan
+        for found in self.request(what, GET_NSID, by_fd):
+            number = netlink.number_of(netlink.attributes(found, len(_RTGENMSG)).get(_NETNSA_NSID))
+            if number < 1 << 31:
+                return number
+        raise kernel_error(what, errno.ENOENT, "it has no number")
 
 
 def kernel_error(what: str, number: int, said: str) -> KernelError:
@@ -179,9 +155,7 @@ class Events:
 
     def __init__(self, groups: int, limit_s: float) -> None:
         self._until = time.monotonic() + limit_s
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
         try:
             self._socket.bind((0, groups))
         except OSError:

@@ -7,27 +7,60 @@ Source: rtnetlink(7), linux/if_link.h, linux/if_addr.h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from cni_plugins.frozen import Frozen
+from cni_plugins.host.messages import (
+    ADDRESS_HEADER,
+    HOP_HEADER,
+    IFA_ADDRESS,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFLA_ADDRESS,
+    IFLA_BR_VLAN_FILTERING,
+    IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_MODE,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND,
+    IFLA_LINK,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+    IFLA_TXQLEN,
+    INFO_VALUE,
+    IPVLAN_MODES,
+    LINK_HEADER,
+    MACVLAN_MODE_NUMBERS,
+    ROUTE_HEADER,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_METRICS,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTAX_ADVMSS,
+    RTAX_MTU,
+)
+from cni_plugins.host.netlink import attributes, number_of, text_of
+from cni_plugins.protocol.addresses import BITS, Address, Network
 
-from cni_plugins.protocol.addresses import BITS, Address, Network, parse_address
-
+_IFLA_OPERSTATE, _IFLA_PROMISCUITY = 16, 30
+_OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
-_IPVLAN_MODES = {0: "l2", 1: "l3", 2: "l3s"}
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
-_ATTRIBUTE_HEADER = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Frozen, kw_only=False):
     """What a link is as a port of a bridge."""
 
     hairpin: bool
     isolated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
+class Detail(Frozen, kw_only=False):
     """What only some kinds of links have; ``mode`` as ip-link(8) writes it.
 
     ``table`` is a VRF's routing table.
@@ -38,8 +71,7 @@ class Detail:
     table: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Frozen):
     """A link as the kernel described it; 0, "" and None stand for "none".
 
     ``peer`` is the index of a veth's other end (IFLA_LINK), ``promiscuity`` the kernel's count,
@@ -65,8 +97,7 @@ class Link:
     detail: Detail
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAddress:
+class LinkAddress(Frozen, kw_only=False):
     """An address of a link."""
 
     network: Network
@@ -75,8 +106,7 @@ class LinkAddress:
     has_failed_dad: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KernelRoute:
+class KernelRoute(Frozen):
     """A route of the kernel; one for each next hop of a multipath route."""
 
     dst: Network
@@ -89,97 +119,127 @@ class KernelRoute:
     advmss: int
 
 
-def read_link(message: Any) -> Link:
+def read_link(message: bytes) -> Link:
     """The link of an RTM_NEWLINK message."""
-    info = message.get("IFLA_LINKINFO")
-    kind = info.get("IFLA_INFO_KIND") if info else None
-    data = info.get("IFLA_INFO_DATA") if info and kind == "bridge" else None
-    is_port = info is not None and info.get("IFLA_INFO_SLAVE_KIND") == "bridge"
-    slave = info.get("IFLA_INFO_SLAVE_DATA") if is_port else None
-    filtering = data.get("IFLA_BR_VLAN_FILTERING") if data else None
+    _, _, index, flags, _ = LINK_HEADER.unpack_from(message)
+    found = attributes(message, LINK_HEADER.size)
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    kind = text_of(info.get(IFLA_INFO_KIND))
+    data = attributes(info.get(IFLA_INFO_DATA, b""))
+    filtering = data.get(IFLA_BR_VLAN_FILTERING) if kind == "bridge" else None
+    is_port = text_of(info.get(IFLA_INFO_SLAVE_KIND)) == "bridge"
+    state = number_of(found.get(_IFLA_OPERSTATE))
     return Link(
-        index=message["index"],
-        name=message.get("IFLA_IFNAME"),
-        kind=kind or "",
-        mac=message.get("IFLA_ADDRESS") or "",
-        mtu=message.get("IFLA_MTU") or 0,
-        is_up=bool(message["flags"] & _IFF_UP),
-        operstate=(message.get("IFLA_OPERSTATE") or "unknown").lower(),
-        master=message.get("IFLA_MASTER") or 0,
-        peer=message.get("IFLA_LINK") or 0,
-        promiscuity=message.get("IFLA_PROMISCUITY") or 0,
-        is_promisc=bool(message["flags"] & _IFF_PROMISC),
-        is_allmulti=bool(message["flags"] & _IFF_ALLMULTI),
-        tx_queue_len=message.get("IFLA_TXQLEN") or 0,
-        alias=message.get("IFLA_IFALIAS") or "",
-        vlan_filtering=None if filtering is None else bool(filtering),
-        port=_port(slave) if slave else None,
-        detail=_detail(kind, info.get("IFLA_INFO_DATA")) if info else Detail(),
+        index=index,
+        name=text_of(found.get(IFLA_IFNAME)),
+        kind=kind,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=number_of(found.get(IFLA_MTU)),
+        is_up=bool(flags & _IFF_UP),
+        operstate=_OPERSTATES[state] if state < len(_OPERSTATES) else "unknown",
+        master=number_of(found.get(IFLA_MASTER)),
+        peer=number_of(found.get(IFLA_LINK)),
+        promiscuity=number_of(found.get(_IFLA_PROMISCUITY)),
+        is_promisc=bool(flags & _IFF_PROMISC),
+        is_allmulti=bool(flags & _IFF_ALLMULTI),
+        tx_queue_len=number_of(found.get(IFLA_TXQLEN)),
+        alias=text_of(found.get(IFLA_IFALIAS)),
+        vlan_filtering=None if filtering is None else bool(number_of(filtering)),
+        port=_port(info.get(IFLA_INFO_SLAVE_DATA, b"")) if is_port else None,
+        detail=_detail(kind, number_of(data.get(INFO_VALUE))) if data else Detail(),
     )
 
 
-def _detail(kind: str | None, data: Any) -> Detail:
-    if not data:
-        return Detail()
+def _detail(kind: str, value: int) -> Detail:
     if kind == "macvlan":
-        return Detail(mode=str(data.get("IFLA_MACVLAN_MODE")))
+        return Detail(mode=next((m for m, n in MACVLAN_MODE_NUMBERS.items() if n == value), "?"))
     if kind == "ipvlan":
-        return Detail(mode=_IPVLAN_MODES.get(data.get("IFLA_IPVLAN_MODE"), "?"))
+        return Detail(mode=IPVLAN_MODES[value] if value < len(IPVLAN_MODES) else "?")
     if kind == "vlan":
-        return Detail(vlan_id=int(data.get("IFLA_VLAN_ID")))
+        return Detail(vlan_id=value)
     if kind == "vrf":
-        return Detail(table=int(data.get("IFLA_VRF_TABLE")))
+        return Detail(table=value)
     return Detail()
 
 
-def _port(slave: Any) -> Port:
+def _port(slave: bytes) -> Port:
+    found = attributes(slave)
     return Port(
-        hairpin=bool(slave.get("IFLA_BRPORT_MODE")),
-        isolated=bool(slave.get("IFLA_BRPORT_ISOLATED")),
+        hairpin=bool(number_of(found.get(IFLA_BRPORT_MODE))),
+        isolated=bool(number_of(found.get(IFLA_BRPORT_ISOLATED))),
     )
 
 
-def read_address(message: Any) -> LinkAddress:
+def read_ip(value: bytes) -> Address:
+    """The address of an attribute, 4 or 16 bytes."""
+    return Address(4 if len(value) == 4 else 6, int.from_bytes(value, "big"))
+
+
+def read_address(message: bytes) -> LinkAddress:
     """The address of an RTM_NEWADDR message."""
-    flags = message.get("IFA_FLAGS") or message["flags"]
-    text = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
+    _, prefix, flags, scope, _ = ADDRESS_HEADER.unpack_from(message)
+    found = attributes(message, ADDRESS_HEADER.size)
+    flags = number_of(found.get(IFA_FLAGS)) or flags
     return LinkAddress(
-        network=Network(parse_address(text), message["prefixlen"]),
-        scope=message["scope"],
+        network=Network(read_ip(found.get(IFA_LOCAL) or found[IFA_ADDRESS]), prefix),
+        scope=scope,
         is_tentative=bool(flags & _IFA_F_TENTATIVE),
         has_failed_dad=bool(flags & _IFA_F_DADFAILED),
     )
 
 
-def gateway(hop: Any) -> Address | None:
-    """The gateway of a route or of one of its next hops.
+class Hop(Frozen, kw_only=False):
+    """A next hop of a route; ``hops`` is its weight less 1."""
 
-    pyroute2 0.9.7 leaves those of hops undecoded at times: an attribute's header and the address.
-    """
-    found = hop.get("RTA_GATEWAY")
-    if isinstance(found, bytes):
-        packed = found[_ATTRIBUTE_HEADER:]
-        return Address(4 if len(packed) == 4 else 6, int.from_bytes(packed))
-    return parse_address(found) if found else None
+    hops: int
+    oif: int
+    flags: int
+    gw: Address | None
 
 
-def read_routes(message: Any, family: int) -> list[KernelRoute]:
+def read_hops(value: bytes) -> list[Hop]:
+    """The next hops of RTA_MULTIPATH."""
+    found, at = [], 0
+    while at + HOP_HEADER.size <= len(value):
+        length, flags, weight, oif = HOP_HEADER.unpack_from(value, at)
+        if length < HOP_HEADER.size:
+            break
+        gateway = attributes(value[at : at + length], HOP_HEADER.size).get(RTA_GATEWAY)
+        found.append(Hop(weight, oif, flags, read_ip(gateway) if gateway else None))
+        at += length + 3 & ~3
+    return found
+
+
+def read_routes(message: bytes, family: int) -> list[KernelRoute]:
     """The routes of an RTM_NEWROUTE message, one for each next hop."""
-    text = message.get("RTA_DST")
-    address = parse_address(text) if text else Address(family, 0)
-    assert 0 <= message["dst_len"] <= BITS[family]
-    metrics = message.get("RTA_METRICS")
-    hops = message.get("RTA_MULTIPATH") or [message]
+    header = ROUTE_HEADER.unpack_from(message)
+    found = attributes(message, ROUTE_HEADER.size)
+    assert 0 <= header[1] <= BITS[family]
+    dst = found.get(RTA_DST)
+    metrics = attributes(found.get(RTA_METRICS, b""))
+    gateway = found.get(RTA_GATEWAY)
+    alone = Hop(0, number_of(found.get(RTA_OIF)), 0, read_ip(gateway) if gateway else None)
     return [
         KernelRoute(
-            dst=Network(address, message["dst_len"]),
-            gw=gateway(hop),
-            oif=(hop.get("RTA_OIF") if hop is message else hop["oif"]) or 0,
-            table=message.get("RTA_TABLE") or message["table"],
-            priority=message.get("RTA_PRIORITY") or 0,
-            scope=message["scope"],
-            mtu=(metrics.get("RTAX_MTU") or 0) if metrics else 0,
-            advmss=(metrics.get("RTAX_ADVMSS") or 0) if metrics else 0,
+            dst=Network(read_ip(dst) if dst else Address(family, 0), header[1]),
+            gw=hop.gw,
+            oif=hop.oif,
+            table=number_of(found.get(RTA_TABLE)) or header[4],
+            priority=number_of(found.get(RTA_PRIORITY)),
+            scope=header[6],
+            mtu=number_of(metrics.get(RTAX_MTU)),
+            advmss=number_of(metrics.get(RTAX_ADVMSS)),
         )
-        for hop in hops
+        for hop in read_hops(found.get(RTA_MULTIPATH, b"")) or [alone]
     ]
+
+
+def route_type(message: bytes) -> int:
+    """RTN_… of an RTM_NEWROUTE message."""
+    return int(ROUTE_HEADER.unpack_from(message)[7])
+
+
+def route_table(message: bytes) -> int:
+    """The table of an RTM_NEWROUTE message."""
+    found = attributes(message, ROUTE_HEADER.size).get(RTA_TABLE)
+    return number_of(found) or int(ROUTE_HEADER.unpack_from(message)[4])

@@ -9,21 +9,31 @@ Source: Go's net.ParseIP and net.ParseCIDR as used by containernetworking/cni pk
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass
-from functools import total_ordering
+import _socket as socket  # the module around it takes 5 ms to import
+
+from cni_plugins.frozen import Frozen
 
 BITS = {4: 32, 6: 128}
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Frozen, kw_only=False):
     """One IP address: ``family`` is 4 or 6, ``value`` the address as an integer."""
 
     family: int
     value: int
+
+    def __init__(self, family: int, value: int) -> None:  # there are many, so quicker than others
+        object.__setattr__(self, "family", family)
+        object.__setattr__(self, "value", value)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Address:
+            return NotImplemented
+        return self.value == other.value and self.family == other.family
+
+    def __hash__(self) -> int:
+        return hash((self.family, self.value))
 
     def __str__(self) -> str:
         if self.family == 6 and 1 << 16 <= self.value < 1 << 32:
@@ -33,6 +43,9 @@ class Address:
 
     def __lt__(self, other: Address) -> bool:
         return (self.family, self.value) < (other.family, other.value)
+
+    def __le__(self, other: Address) -> bool:
+        return (self.family, self.value) <= (other.family, other.value)
 
     def __add__(self, steps: int) -> Address:
         return Address(self.family, self.value + steps)
@@ -51,8 +64,7 @@ class Address:
         return Network(self, BITS[self.family])
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Frozen, kw_only=False):
     """An address with a prefix length; the address may have host bits (an interface address)."""
 
     address: Address

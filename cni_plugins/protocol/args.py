@@ -6,9 +6,6 @@ containernetworking/cni.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
-
 from cni_plugins.errors import (
     INVALID_CONFIG,
     UNKNOWN_CONTAINER,
@@ -17,17 +14,23 @@ from cni_plugins.errors import (
     RequestError,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
-_IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+_HEXADECIMAL = frozenset("0123456789abcdef")
+_MAC_SEPARATORS = ((":", 2), ("-", 2), (".", 4))
+_NO_SEPARATORS = str.maketrans("", "", ":-.")
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_FURTHER = _FIRST | frozenset("_.-")
 IFNAME_BYTES = 15
 _TRUTH = {"1": True, "true": True, "0": False, "false": False}
 
 
 def is_identifier(text: str) -> bool:
     """Whether ``text`` may be a container id or a network name."""
-    return _IDENTIFIER.fullmatch(text) is not None
+    return text[:1] in _FIRST and _FURTHER.issuperset(text)
 
 
 def validate_container_id(container_id: str) -> None:
@@ -111,19 +114,16 @@ def parse_args(cni_args: str, known: Mapping[str, Callable[[str], Any]]) -> dict
     return found
 
 
-_MAC = re.compile(r"[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}")
-_MAC_DOTTED = re.compile(r"[0-9a-fA-F]{4}(?:\.[0-9a-fA-F]{4}){2}")
-
-
 def parse_mac(text: str) -> str:
     """A 48-bit MAC address, written with colons, hyphens or dots, in the kernel's form.
 
     Raises:
         ValueError: the text is no unicast Ethernet address.
     """
-    if not _MAC.fullmatch(text) and not _MAC_DOTTED.fullmatch(text):
+    digits = text.translate(_NO_SEPARATORS).lower()
+    ways = {s.join(digits[i : i + n] for i in range(0, 12, n)) for s, n in _MAC_SEPARATORS}
+    if len(digits) != 12 or not _HEXADECIMAL.issuperset(digits) or text.lower() not in ways:
         raise ValueError(f"invalid MAC address: {text}")
-    digits = re.sub(r"[:.\-]", "", text).lower()
     if int(digits[:2], 16) & 1 or digits == "0" * 12:
         raise ValueError(f"invalid MAC address: {text} is not a unicast address")
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))

@@ -1,10 +1,9 @@
 """Typed reading of JSON objects; every complaint carries the JSON path of the key.
 
-A configuration type is a frozen dataclass whose fields are made by :func:`key`; that one
+A configuration type is a Frozen whose fields are made by :func:`key`; that one
 declaration gives the parser, the error paths and the JSON Schema::
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class BridgeConf:
+    class BridgeConf(Frozen):
         bridge: str = key("bridge", text, default="cni0", doc="name of the bridge")
         vlan: int = key("vlan", integer(0, 4094), default=0, doc="VLAN id of the port")
 
@@ -17,18 +16,18 @@ value of another JSON type is an error: ``"yes"`` is not true, 1500.0 is not an 
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import MISSING, field, fields
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
+from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import REQUIRED, Field, fields_of
 from cni_plugins.protocol.addresses import parse_address, parse_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 
 type_of_json = {
     bool: "boolean",
@@ -40,7 +39,6 @@ type_of_json = {
     type(None): "null",
 }
 _DEEPEST = 200
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Reader:
@@ -149,12 +147,24 @@ def map_of(item: Reader) -> Reader:
 
 
 def record(cls: type[Any]) -> Reader:
-    """An object described by a dataclass of :func:`key` fields."""
+    """An object described by a Frozen of :func:`key` fields."""
     return Reader(lambda value, path: read(cls, value, path), schema(cls))
 
 
-def key(name: str, reader: Reader, *, default: Any = MISSING, doc: str = "") -> Any:
-    """Declare a configuration key: a dataclass field read from JSON key ``name``.
+class Key(Field):
+    """A field that is read from a JSON key."""
+
+    __slots__ = ("doc", "name", "reader")
+
+    def __init__(self, name: str, reader: Reader, default: Any, doc: str) -> None:
+        super().__init__(default)
+        self.name = name
+        self.reader = reader
+        self.doc = doc
+
+
+def key(name: str, reader: Reader, *, default: Any = REQUIRED, doc: str = "") -> Any:
+    """Declare a configuration key: a field read from JSON key ``name``.
 
     Args:
         name: the key as the documentation spells it.
@@ -162,7 +172,7 @@ def key(name: str, reader: Reader, *, default: Any = MISSING, doc: str = "") -> 
         default: value when the key is absent or null; without it the key is required.
         doc: one line for the JSON Schema and the plugin's page.
     """
-    return field(default=default, metadata={"json": name, "reader": reader, "doc": doc})
+    return Key(name, reader, default, doc)
 
 
 def join(path: str, name: str) -> str:
@@ -190,7 +200,7 @@ def read(
     """Read a JSON object into ``cls``.
 
     Args:
-        cls: a dataclass whose fields are made by :func:`key`; others keep their default.
+        cls: a Frozen whose fields are made by :func:`key`; others keep their default.
         value: the decoded JSON value.
         path: JSON path of the value, for complaints.
         forgive: given, it is told of each faulty key, which then counts as not set (DEL, GC).
@@ -202,40 +212,38 @@ def read(
         wrong_type(path, value, "an object")
     given = fold(value)
     found: dict[str, Any] = {}
-    for spec in fields(cls):  # type: ignore[arg-type]
-        if "json" not in spec.metadata:
+    for field, spec in fields_of(cls).items():
+        if not isinstance(spec, Key):
             continue
-        name = spec.metadata["json"]
-        entry = given.get(name.lower())
+        entry = given.get(spec.name.lower())
         if entry is None:
-            if spec.default is MISSING:
-                raise ConfigError(join(path, name), "is required")
+            if spec.default is REQUIRED:
+                raise ConfigError(join(path, spec.name), "is required")
             continue
         try:
-            found[spec.name] = spec.metadata["reader"].read(entry, join(path, name))
+            found[field] = spec.reader.read(entry, join(path, spec.name))
         except ConfigError as fault:
-            if forgive is None or spec.default is MISSING:
+            if forgive is None or spec.default is REQUIRED:
                 raise
             forgive(fault)
     return cls(**found)
 
 
 def schema(cls: type[Any]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a dataclass of :func:`key` fields."""
+    """The JSON Schema (2020-12) of a Frozen of :func:`key` fields."""
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for spec in fields(cls):
-        if "json" not in spec.metadata:
+    for spec in fields_of(cls).values():
+        if not isinstance(spec, Key):
             continue
-        name = spec.metadata["json"]
-        entry = dict(spec.metadata["reader"].schema)
-        if spec.metadata["doc"]:
-            entry["description"] = spec.metadata["doc"]
+        entry = dict(spec.reader.schema)
+        if spec.doc:
+            entry["description"] = spec.doc
         if isinstance(spec.default, str | int | bool) and spec.default != "":
             entry["default"] = spec.default
-        elif spec.default is MISSING:
-            required.append(name)
-        properties[name] = entry
+        elif spec.default is REQUIRED:
+            required.append(spec.name)
+        properties[spec.name] = entry
     return {"type": "object", "properties": properties, "required": required}
 
 
@@ -289,7 +297,7 @@ def decode_json(raw: bytes) -> Any:
         _refuse_depth(value)
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
-    return _whole_characters(value) if _HALF_CHARACTER.search(raw) else value
+    return _whole_characters(value) if b"\\ud" in raw.lower() else value
 
 
 def _whole_characters(value: Any) -> Any:

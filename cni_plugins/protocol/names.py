@@ -5,7 +5,7 @@ An attachment is known by (network, container id, ifname).
 
 from __future__ import annotations
 
-import hashlib
+from cni_plugins.protocol.digests import sha256
 
 
 def attachment(network: str, container_id: str, ifname: str) -> str:
@@ -30,4 +30,4 @@ def draft(network: str, container_id: str, ifname: str) -> str:
 def _digest(*parts: str) -> str:
     # the lengths keep ("ab", "c") and ("a", "bc") apart
     joined = "".join(f"{len(part)}:{part};" for part in parts)
-    return hashlib.sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()

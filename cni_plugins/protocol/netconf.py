@@ -5,10 +5,8 @@ Source: CNI spec 1.1.0, section 1 "Network configuration format".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol import args
 from cni_plugins.protocol.config import (
     any_object,
@@ -25,16 +23,18 @@ from cni_plugins.protocol.config import (
 )
 from cni_plugins.protocol.versions import DnsConf
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ipam:
+
+class Ipam(Frozen):
     """The only key of ``ipam`` that is not the IPAM plugin's own."""
 
     type: str = key("type", text, default="", doc="IPAM plugin to delegate to; empty for none")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetConf:
+class NetConf(Frozen):
     """Base of every plugin's configuration type."""
 
     cni_version: str = key("cniVersion", text, default="", doc="spec version, 0.1.0 when absent")
@@ -46,8 +46,7 @@ class NetConf:
     prev_result: dict[str, Any] | None = key("prevResult", any_object, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(Frozen):
     """An entry of GC's list of valid attachments."""
 
     container_id: str = key("containerID", text)
@@ -74,18 +73,15 @@ def valid_attachments(document: dict[str, Any]) -> frozenset[tuple[str, str]] | 
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _MacArgs:
+class _MacArgs(Frozen):
     mac: str | None = key("mac", optional(parsed(args.parse_mac, "a MAC address")), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _CniArgs:
+class _CniArgs(Frozen):
     cni: _MacArgs = key("cni", record(_MacArgs), default=_MacArgs())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _MacSources:
+class _MacSources(Frozen):
     args: _CniArgs = key("args", record(_CniArgs), default=_CniArgs())
     runtime_config: _MacArgs = key("runtimeConfig", record(_MacArgs), default=_MacArgs())
 

@@ -6,18 +6,18 @@ are those of pkg/skel in containernetworking/cni, which runtimes and tests match
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cni_plugins.errors import RequestError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol import args
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cni_plugins.deadline import Deadline
 
 
-class Request(NamedTuple):
+class Request(Frozen, kw_only=False):
     """Everything a call may know.
 
     ``stdin`` is only called for verbs that read it; VERSION must not touch standard input.
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     caller: int = 0
 
 
-class Reply(NamedTuple):
+class Reply(Frozen, kw_only=False):
     """What the process prints and how it exits."""
 
     stdout: bytes = b""
@@ -38,7 +38,7 @@ class Reply(NamedTuple):
     exit_code: int = 0
 
 
-class Call(NamedTuple):
+class Call(Frozen, kw_only=False):
     """The validated environment of a call; "" where the runtime gave nothing."""
 
     command: str

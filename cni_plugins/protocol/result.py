@@ -5,15 +5,14 @@ Source: CNI spec 1.1.0, section "ADD Success", and pkg/types/100 of containernet
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from cni_plugins.frozen import Frozen, fresh, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_plugins.protocol.addresses import Address, Network
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
+class Interface(Frozen):
     """One interface an attachment made or changed; ``sandbox`` is "" for the host's."""
 
     name: str
@@ -24,8 +23,7 @@ class Interface:
     pci_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IP:
+class IP(Frozen):
     """An address given out; ``interface`` is an index into :attr:`Result.interfaces`."""
 
     address: Network
@@ -33,8 +31,7 @@ class IP:
     interface: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Frozen):
     """A route in the container; ``dst`` keeps its host bits, ``gw`` None means the IP's gateway.
 
     ``mtu`` and ``advmss`` are bytes; ``table`` and ``scope`` are numbers, None when unset.
@@ -49,8 +46,7 @@ class Route:
     scope: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DNS:
+class DNS(Frozen):
     """Resolver settings for the container."""
 
     nameservers: tuple[str, ...] = ()
@@ -62,14 +58,13 @@ class DNS:
         return bool(self.nameservers or self.domain or self.search or self.options)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Frozen):
     """What an ADD answers; printed in the configuration's version."""
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[IP, ...] = ()
     routes: tuple[Route, ...] = ()
-    dns: DNS = field(default_factory=DNS)
+    dns: DNS = fresh(DNS)
 
     def with_interfaces(self, *interfaces: Interface, ips_on: int | None = None) -> Result:
         """The same addresses, all of them on ``interfaces[ips_on]``."""

@@ -14,10 +14,8 @@ C      1.0.0 1.1.0          as B without that; interfaces gain mtu, socketPath, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
 from cni_plugins.errors import CniError, ConfigError, DecodeError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.config import (
     array_of,
     find,
@@ -34,7 +32,10 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.result import DNS, IP, Interface, Result, Route
 from cni_plugins.protocol.spec import ALL, CURRENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Literal
+
     from cni_plugins.protocol.addresses import Address, Network
 
 FAMILIES = {"A": ("0.1.0", "0.2.0"), "B": ("0.3.0", "0.3.1", "0.4.0"), "C": ("1.0.0", "1.1.0")}
@@ -75,8 +76,7 @@ def family_of(version: str) -> Literal["A", "B", "C"]:
 # --- what is read -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Interface:
+class _Interface(Frozen):
     name: str = key("name", text, default="")
     mac: str = key("mac", text, default="")
     mtu: int = key("mtu", integer(), default=0)
@@ -85,16 +85,14 @@ class _Interface:
     pci_id: str = key("pciID", text, default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _IP:
+class _IP(Frozen):
     address: Network = key("address", ip_network)
     gateway: Address | None = key("gateway", optional(ip_address), default=None)
     interface: int | None = key("interface", integer(), default=None)
     version: str = key("version", text, default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteConf:
+class RouteConf(Frozen):
     """A route as configurations and results write it."""
 
     dst: Network = key("dst", ip_network, doc="destination, host bits are kept")
@@ -118,8 +116,7 @@ class RouteConf:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsConf:
+class DnsConf(Frozen):
     """Resolver settings as configurations and results write them."""
 
     nameservers: tuple[str, ...] = key("nameservers", array_of(text), default=())
@@ -137,23 +134,20 @@ class DnsConf:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Modern:
+class _Modern(Frozen):
     interfaces: tuple[_Interface, ...] = key("interfaces", array_of(record(_Interface)), default=())
     ips: tuple[_IP, ...] = key("ips", array_of(record(_IP)), default=())
     routes: tuple[RouteConf, ...] = key("routes", array_of(record(RouteConf)), default=())
     dns: DnsConf = key("dns", record(DnsConf), default=DnsConf())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FamilyConfig:
+class _FamilyConfig(Frozen):
     ip: Network = key("ip", ip_network)
     gateway: Address | None = key("gateway", optional(ip_address), default=None)
     routes: tuple[RouteConf, ...] = key("routes", array_of(record(RouteConf)), default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Legacy:
+class _Legacy(Frozen):
     ip4: _FamilyConfig | None = key("ip4", record(_FamilyConfig), default=None)
     ip6: _FamilyConfig | None = key("ip6", record(_FamilyConfig), default=None)
     dns: DnsConf = key("dns", record(DnsConf), default=DnsConf())

@@ -60,6 +60,20 @@ def test_version_needs_no_environment_but_the_verb(plugin):
     assert answer["supportedVersions"] == VERSIONS[VERSIONS.index(SINCE.get(plugin, "0.1.0")) :]
 
 
+def test_the_environment_chooses_no_other_python(tmp_path):
+    for name in ("os", "json", "cni_plugins", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
+    for library in (DIST / "cni-plugins-runtime").rglob("lib*.so.*"):
+        (tmp_path / library.name).write_bytes(b"no library")
+    for name in ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"):
+        done = run("bridge", b"{", CNI_COMMAND="STATUS", CNI_PATH="/x", **{name: str(tmp_path)})
+        assert json.loads(done.stdout)["code"] == 6
+    done = run(
+        "bridge", CNI_COMMAND="VERSION", LC_ALL="xx_XX", PYTHONINSPECT="1", PYTHONVERBOSE="1"
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_version_is_what_the_bundle_would_answer(plugin):
     """The launcher answers it; the bundle still can."""

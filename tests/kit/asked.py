@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cni_plugins import catalog, dispatch
+from cni_plugins.frozen import replace
 from tests.kit.node import Asked
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def record(path: Path) -> None:
             read.append(content)
             return content
 
-        reply = real(plugin, request._replace(stdin=stdin))
+        reply = real(plugin, replace(request, stdin=stdin))
         content = base64.b64encode(read[0] if read else _UNREAD).decode()
         file.write(json.dumps([plugin.type, dict(request.env), content]) + "\n")
         file.flush()

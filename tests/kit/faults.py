@@ -47,7 +47,7 @@ class Faults:
         self._wrap(Rtnl, "request", lambda a: f"rtnl {a[1]}", kernel)
         self._wrap(
             Runner,
-            "execute",
+            "start",
             lambda a: f"exec {a[1][0]}",
             lambda name: ExecError(f"{name}: fault number {self.at}", status=1, stderr="fault"),
         )

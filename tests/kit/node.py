@@ -92,8 +92,8 @@ class Pod:
         return self.node.sh("ip", "netns", "exec", self.name, *argv, check=check)
 
     def pings(self, address: str) -> bool:
-        """Whether an address answers within a second."""
-        return self.sh("ping", "-c1", "-W1", "-n", address, check=False).returncode == 0
+        """Whether an address answers, also where the first question for its neighbour is lost."""
+        return self.sh("ping", "-c1", "-W2", "-n", address, check=False).returncode == 0
 
     def link(self, name: str = "eth0") -> Any:
         """A link as ``ip -d -j link`` shows it."""

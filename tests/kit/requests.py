@@ -59,7 +59,7 @@ class Recorder:
     @property
     def plugin(self) -> Plugin:
         """The record that dispatch is given."""
-        return Plugin("recorder", self.versions, self._load, self.about)
+        return Plugin(type="recorder", versions=self.versions, load=self._load, about=self.about)
 
     @property
     def commands(self) -> list[str]:

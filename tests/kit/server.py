@@ -24,10 +24,14 @@ class Server:
     Args:
         enter: what to put before a command that shall run on its node.
         bin_dir: the executables.
+        options: of ``cnictl serve``.
     """
 
-    def __init__(self, enter: Sequence[str] = (), bin_dir: Path = DIST) -> None:
+    def __init__(
+        self, enter: Sequence[str] = (), bin_dir: Path = DIST, options: Sequence[str] = ()
+    ) -> None:
         self._enter = list(enter)
+        self._options = list(options)
         self._cnictl = str(bin_dir / "cnictl")
         self._scratch = tempfile.TemporaryDirectory(prefix="cni-server-")
         self._log = Path(self._scratch.name) / "log"
@@ -36,7 +40,7 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it serves."""
         with self._log.open("ab") as log:
-            argv = [*self._enter, self._cnictl, "serve"]
+            argv = [*self._enter, self._cnictl, "serve", *self._options]
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.wait(self.is_serving)
 
@@ -64,6 +68,12 @@ class Server:
             subprocess.run(argv, capture_output=True, check=False).stdout
         )
         return found
+
+    def children(self) -> set[int]:
+        """The pids of its children, those that wait and those that serve."""
+        pid = self.status()["server"]["pid"]
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        return {int(word) for word in listed.split()}
 
     def calls(self) -> dict[str, int]:
         """Its counters of calls."""

@@ -11,7 +11,8 @@ from cni_plugins import masquerade
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import CniError, ExecError
 from cni_plugins.host.command import Runner
-from cni_plugins.masquerade import Owner, Tools
+from cni_plugins.masquerade import Removal, Tools
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 from tests.kit.confs import bridge
 from tests.kit.state import load_nft
@@ -51,7 +52,7 @@ def test_applying_and_discarding_twice(node, backend):
 
     def clean(tools):
         for _ in range(2):
-            masquerade.discard(tools, owner)
+            Removal(tools, owner).finish()
 
     with_tools(node, clean)
     assert node.iptables() == node.iptables(6) == []
@@ -110,7 +111,7 @@ def test_nftables_rules_of_several_attachments(node):
         masquerade.apply(
             tools, Owner("unit-test", "four", "eth0"), ips("192.168.1.1/24"), backend="nftables"
         )
-        masquerade.discard(tools, one, backends=("nftables",))
+        Removal(tools, one, backends=("nftables",)).finish()
 
     with_tools(node, work)
     comments = [r["comment"] for r in node.nft_rules("cni_plugins_masquerade", "masq_checks")]

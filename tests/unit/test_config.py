@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from cni_plugins.errors import ConfigError
+from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.addresses import Address, Network, parse_address, parse_network
 from cni_plugins.protocol.config import (
     any_object,
@@ -32,16 +32,14 @@ from cni_plugins.protocol.config import (
 from cni_plugins.protocol.netconf import NetConf, parse_name, valid_attachments
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Pool(Frozen):
     """A nested object."""
 
     subnet: Network = key("subnet", ip_network, doc="addresses to give out")
     gateway: Address | None = key("gateway", optional(ip_address), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conf:
+class Conf(Frozen):
     """One key of each kind."""
 
     name: str = key("name", text)

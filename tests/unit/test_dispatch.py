@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from cni_plugins import catalog
 from cni_plugins.errors import AlreadyAttached, CniError, DelegateError
+from cni_plugins.frozen import replace
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.addresses import parse_network
 from cni_plugins.protocol.result import DNS, IP, Interface, Result

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_plugins import masquerade
-from cni_plugins.masquerade import Owner
+from cni_plugins import masquerade_rules
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 
 RECORDED = Path(__file__).parent.parent / "reference" / "recorded"
@@ -16,18 +16,20 @@ RECORDED = Path(__file__).parent.parent / "reference" / "recorded"
 
 @pytest.mark.statement("UT-01")
 def test_chain_names():
-    assert masquerade.chain_name("test", "1234") == "CNI-2bbe0c48b91a7d1b8a6753a8"
-    assert masquerade.chain_name("test", "1234", "PREFIX-") == "CNI-PREFIX-2bbe0c48b91a7d1b8"
+    assert masquerade_rules.chain_name("test", "1234") == "CNI-2bbe0c48b91a7d1b8a6753a8"
+    assert masquerade_rules.chain_name("test", "1234", "PREFIX-") == "CNI-PREFIX-2bbe0c48b91a7d1b8"
     long_name = "testalongnamethatdoesnotmakesense"
-    assert masquerade.chain_name(long_name, "1234") == "CNI-374f33fe84ab0ed84dcdebe3"
-    assert masquerade.chain_name("test", "1234") != masquerade.chain_name("test", "1235")
+    assert masquerade_rules.chain_name(long_name, "1234") == "CNI-374f33fe84ab0ed84dcdebe3"
+    assert masquerade_rules.chain_name("test", "1234") != masquerade_rules.chain_name(
+        "test", "1235"
+    )
     with pytest.raises(ValueError, match="invalid length"):
-        masquerade.chain_name("test", "1234", "a-prefix-as-long-as-a-chain")
+        masquerade_rules.chain_name("test", "1234", "a-prefix-as-long-as-a-chain")
 
 
 @pytest.mark.statement("UT-02")
 def test_shortened_names_do_not_collide():
-    names = {masquerade.chain_name("net", str(i), "LONGPREFIX-12-") for i in range(1000)}
+    names = {masquerade_rules.chain_name("net", str(i), "LONGPREFIX-12-") for i in range(1000)}
 
     assert len(names) == 1000
     assert {len(name) for name in names} == {28}
@@ -75,7 +77,7 @@ def test_iptables_rules_are_the_references():
 
     for family, name in ((4, "iptables-save"), (6, "ip6tables-save")):
         recorded = sorted(line for line in step["after"][name] if line.startswith("-A"))
-        assert sorted(masquerade.iptables_plan(owner, ips, family)) == recorded
+        assert sorted(masquerade_rules.iptables_plan(owner, ips, family)) == recorded
 
 
 def test_nftables_rules_are_the_references():
@@ -86,7 +88,7 @@ def test_nftables_rules_are_the_references():
         del rule["handle"]
         rule["table"] = "cni_plugins_masquerade"
 
-    plan = masquerade.nftables_plan(owner, ips)
+    plan = masquerade_rules.nftables_plan(owner, ips)
 
     planned = [c["add"]["rule"] for c in plan if "add" in c and "rule" in c["add"]]
     assert sorted(planned, key=str) == sorted(recorded, key=str)
@@ -102,6 +104,6 @@ def test_addresses_of_one_subnet_share_their_rules():
     owner = Owner("n", "c", "eth0")
     ips = (parse_network("10.1.2.3/24"), parse_network("10.1.2.4/24"))
 
-    plan = masquerade.iptables_plan(owner, ips, 4)
+    plan = masquerade_rules.iptables_plan(owner, ips, 4)
 
     assert len(plan) == 4

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cni_plugins.masquerade import Owner
+from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
 from portmap import iptables_rules, nftables_rules
 from portmap.conf import parse, parse_cleanup
@@ -222,6 +222,35 @@ def test_what_is_there_already_is_not_made_twice():
     assert [line for line in removed if "foreign" in line or "HOSTPORT-MASQ" in line] == []
     assert removed[-2:] == [f"-F {wanted.chain}", f"-X {wanted.chain}"]
     assert iptables_rules.removal((), "test", "icee6giejonei6soh") == []
+
+
+def test_joining_where_all_that_is_shared_is_there():
+    wanted = plan(mappings=[(80, 8080, "tcp", "")], masqAll=True)
+    chain = wanted.chain
+    said = r'-m comment --comment "dnat name: \"test\" id: \"icee6giejonei6soh\""'
+    assert iptables_rules.joining(wanted) == [
+        (
+            "-C CNI-HOSTPORT-SETMARK"
+            ' -m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark 0x2000/0x2000'
+        ),
+        "-C CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE",
+        (
+            "-C POSTROUTING"
+            ' -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ'
+        ),
+        "-C PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
+        "-C OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
+        "-S",
+        f"-N {chain}",
+        f"-A {chain} -p tcp -m tcp --dport 80 -j CNI-HOSTPORT-SETMARK",
+        f"-A {chain} -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080",
+        f"-A CNI-HOSTPORT-DNAT -p tcp {said} -m multiport --dports 80 -j {chain}",
+    ]
+    assert iptables_rules.noted_removal(chain, wanted.entries) == [
+        f"-D CNI-HOSTPORT-DNAT -p tcp {said} -m multiport --dports 80 -j {chain}",
+        f"-F {chain}",
+        f"-X {chain}",
+    ]
 
 
 def test_a_comment_that_is_too_long_is_cut():
