@@ -115,7 +115,8 @@ def connected(bench: Bench) -> Found:
 
 def executed(bench: Bench) -> Found:
     """Tools, which are counted and not timed."""
-    lines = chained.execution_lines({SERVED: OURS, REFERENCE: bench.suites[REFERENCE]})
+    with bench.server.away():  # strace follows the children of the executable
+        lines = chained.execution_lines({SERVED: OURS, REFERENCE: bench.suites[REFERENCE]})
     bench.tables["Tools that each verb executes"] = lines
     return {}
 
