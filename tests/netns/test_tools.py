@@ -242,6 +242,7 @@ def test_a_tool_that_outlives_its_call_is_waited_for_by_the_next_verb(node, pod)
     script = f'sleep 1; /usr/sbin/iptables-restore "$@"; touch {slow}/done\n'
     node.install(slow, "iptables-restore", script)
     env = {"PATH": f"{slow}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    calls: list[str] = []
     for _ in range(2):  # the first one makes the bridge
         calls = node.cni("bridge", "ADD", conf, netns=pod, env=env, prepare=Faults()).ok().extra
         node.cni("bridge", "DEL", conf, netns=pod).ok()
