@@ -65,7 +65,7 @@ def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
     with ExitStack() as stack:
         if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
         if conf.ipam.type:
             ctx.ipam.check()
         endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))

@@ -113,7 +113,7 @@ def test_what_a_verb_executes(node, case, family):
     assert recorded.executed() == restores
     for pod, more in zip(pods, ({}, over), strict=True):
         recorded.call("CHECK", pod, **more).ok()
-        assert recorded.executed() == saves
+        assert recorded.executed() == (saves if recorded.plugin == "portmap" else restores)
         recorded.call("DEL", pod, **more).ok()
         assert recorded.executed() == restores
     assert not [rule for rule in recorded.rules() if "10.9.0" in rule or "fd00:9" in rule]
