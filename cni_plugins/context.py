@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Self
 
+    from cni_plugins.background import Background
     from cni_plugins.deadline import Deadline
     from cni_plugins.delegate import Delegate
     from cni_plugins.errors import CniError
@@ -45,6 +46,7 @@ class Context:
         deadline: bounds everything that waits.
         log: lines for stderr.
         caller: pid of the runtime, 0 for this process's parent.
+        background: takes what need not be over when the call is answered; None when all has to be.
     """
 
     def __init__(  # noqa: PLR0913 - the facts of a call, all of them needed
@@ -60,6 +62,7 @@ class Context:
         deadline: Deadline,
         log: list[str],
         caller: int = 0,
+        background: Background | None = None,
     ) -> None:
         self.plugin = plugin
         self.call = call
@@ -71,6 +74,7 @@ class Context:
         self.deadline = deadline
         self.log = log
         self.caller = caller
+        self.background = background
         self.undo = Undo(deadline.release)
         self.valid: frozenset[tuple[str, str]] | None = None
         """GC: the attachments the runtime calls valid; None when it gave no list."""
@@ -158,14 +162,14 @@ class Context:
         """Rtnetlink in the namespace the plugin was called in."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
-        return self._handles.enter_context(Links.open())
+        return self._handles.enter_context(Links.open(background=self.background))
 
     @cached_property
     def container(self) -> Links:
         """Rtnetlink in the container's namespace."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
-        return self._handles.enter_context(Links.open(self.netns))
+        return self._handles.enter_context(Links.open(self.netns, background=self.background))
 
     @cached_property
     def runner(self) -> Runner:
@@ -228,6 +232,7 @@ class Context:
             deadline=self.deadline,
             log=self.log,
             caller=self.caller,
+            background=self.background,
         )
         derived.valid = self.valid
         derived.record = self.record

@@ -83,6 +83,7 @@ def _answer(plugin: Plugin, request: Request, log: list[str]) -> bytes:
         deadline=request.deadline,
         log=log,
         caller=request.caller,
+        background=request.background,
     ) as ctx:
         answer = verbs.perform(plugin, ctx)
     return b"" if answer is None else _json(answer)

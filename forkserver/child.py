@@ -24,6 +24,7 @@ import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugins import catalog, dispatch
+from cni_plugins.background import Background
 from cni_plugins.deadline import DEFAULT_S, Deadline
 from cni_plugins.main import stopper
 from cni_plugins.protocol.request import Request
@@ -241,17 +242,20 @@ def _serve(connection: socket.socket, go: wire.Go, post: Post) -> bool:
     except OSError:
         log(f"ended {call_id}: the caller had gone")
         return False
-    request = Request(go.env, lambda: go.stdin, deadline, go.header.caller)
+    background = Background()
+    request = Request(go.env, lambda: go.stdin, deadline, go.header.caller, background)
     reply = dispatch.run(plugin, request)
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     _report(post.reports, ANSWERED)
     connection.settimeout(None)
     try:
         connection.sendall(wire.reply(reply.exit_code, reply.stdout, reply.stderr))
+        log(f"ended {call_id} {reply.exit_code}")
     except OSError:
         log(f"ended {call_id}: nobody waits for its answer any more")
         return False
-    log(f"ended {call_id} {reply.exit_code}")
+    finally:
+        background.join()
     return reply.exit_code == 0 and go.header.limits == post.limits
 
 

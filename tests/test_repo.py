@@ -72,9 +72,19 @@ def is_module(name: str) -> bool:
 
 BASE = {
     f"cni_plugins.{name}"
-    for name in ("errors", "frozen", "json_text", "stand_ins", "undo", "deadline", "witness")
+    for name in (
+        "background",
+        "errors",
+        "frozen",
+        "json_text",
+        "stand_ins",
+        "undo",
+        "deadline",
+        "witness",
+    )
 }
 BELOW = {
+    "cni_plugins.background": set(),
     "cni_plugins.errors": set(),
     "cni_plugins.frozen": set(),
     "cni_plugins.json_text": set(),

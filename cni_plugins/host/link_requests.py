@@ -13,15 +13,22 @@ import errno
 from cni_plugins.errors import KernelError
 from cni_plugins.host import messages, rtnl
 from cni_plugins.host.netlink import CREATE, EXCLUSIVE, nested, text, u32
-from cni_plugins.host.rtnl import Events, Rtnl, kernel_error
+from cni_plugins.host.rtnl import GROUP_LINK, Events, Rtnl, kernel_error
 from cni_plugins.host.snapshots import read_link, route_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable
+    from typing import Self, TypeVar
 
+    from cni_plugins.background import Background
     from cni_plugins.host.netns import NetNS
     from cni_plugins.host.snapshots import Link
+
+    T = TypeVar("T")
+
+DELETE_LIMIT_S = 60.0
+"""As long as a call may take."""
 
 
 class LinkRequests:
@@ -33,15 +40,17 @@ class LinkRequests:
     def __init__(self, rtnl: Rtnl) -> None:
         self.rtnl = rtnl
         self._netns: NetNS | None = None
+        self._background: Background | None = None
 
     @classmethod
-    def open(cls, netns: NetNS | None = None) -> Self:
-        """A handle in the namespace of the calling thread, or in ``netns``."""
-        if netns is None:
-            return cls(Rtnl())
-        with netns.entered():
-            links = cls(Rtnl())
+    def open(cls, netns: NetNS | None = None, *, background: Background | None = None) -> Self:
+        """A handle in the namespace of the calling thread, or in ``netns``.
+
+        With ``background`` the memory of links that are deleted is freed there.
+        """
+        links = cls(_in_namespace(netns, Rtnl))
         links._netns = netns
+        links._background = background
         return links
 
     def close(self) -> None:
@@ -147,14 +156,22 @@ class LinkRequests:
         return tuple(map(read_link, self.rtnl.dump(what, rtnl.GET_LINK, body)))
 
     def discard_index(self, index: int) -> None:
-        """Delete a link."""
-        try:
-            self.rtnl.request(
-                f"delete link number {index}", rtnl.DEL_LINK, messages.link_message(index)
-            )
-        except KernelError as e:
-            if e.errno != errno.ENODEV:
-                raise
+        """Delete a link; it is gone from its namespace when this returns."""
+        if self._background is None:
+            _delete(self.rtnl, index)
+            return
+        with self.events_of(GROUP_LINK, DELETE_LIMIT_S) as events:
+            handle = _in_namespace(self._netns, Rtnl)  # this one is closed with the call
+
+            def delete() -> None:
+                with handle:
+                    _delete(handle, index)
+
+            job = self._background.start(delete)
+            while not job.is_done and self.find_index(index) is not None:
+                events.wait_for(job)
+        if job.error is not None:
+            raise job.error
 
     def discard_name(self, name: str) -> None:
         """Delete a link that was just made and whose index is not known yet."""
@@ -163,10 +180,7 @@ class LinkRequests:
 
     def events_of(self, groups: int, limit_s: float) -> Events:
         """Wake-ups for changes in this handle's namespace."""
-        if self._netns is None:
-            return Events(groups, limit_s)
-        with self._netns.entered():
-            return Events(groups, limit_s)
+        return _in_namespace(self._netns, lambda: Events(groups, limit_s))
 
     def list_routes(self, what: str, family: int, table: int | None) -> list[bytes]:
         """The routes of a table as the kernel tells them; none where there is no such table."""
@@ -180,3 +194,19 @@ class LinkRequests:
                 return []
             raise
         return [m for m in found if table is None or route_table(m) == table]
+
+
+def _in_namespace(netns: NetNS | None, make: Callable[[], T]) -> T:
+    """Something that belongs to the namespace in which it is made."""
+    if netns is None:
+        return make()
+    with netns.entered():
+        return make()
+
+
+def _delete(handle: Rtnl, index: int) -> None:
+    try:
+        handle.request(f"delete link number {index}", rtnl.DEL_LINK, messages.link_message(index))
+    except KernelError as e:
+        if e.errno != errno.ENODEV:
+            raise

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import time
-from _socket import AF_NETLINK, NETLINK_ROUTE, SOCK_CLOEXEC, SOCK_RAW, socket
+from _socket import AF_NETLINK, MSG_DONTWAIT, NETLINK_ROUTE, SOCK_CLOEXEC, SOCK_RAW, socket
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host import netlink
@@ -17,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from cni_plugins.background import Job
     from cni_plugins.deadline import Deadline
 
 NEW_LINK, DEL_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
@@ -167,6 +169,27 @@ class Events:
 
     def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
+
+    def wait_for(self, job: Job) -> None:
+        """Wait until something changes, or until a job of the background has ended.
+
+        Raises:
+            KernelError: the time is up.
+        """
+        poller = select.poll()
+        for fd in (self._socket.fileno(), job.fileno()):
+            poller.register(fd, select.POLLIN)
+        left_s = max(0.0, self._until - time.monotonic())
+        if not poller.poll(left_s * 1000):
+            raise KernelError("wait for the kernel: it does not come to an end", errno.ETIMEDOUT)
+        try:
+            while self._socket.recv(1 << 16, MSG_DONTWAIT):
+                continue
+        except BlockingIOError:
+            return
+        except OSError as e:
+            if e.errno != errno.ENOBUFS:
+                raise
 
     def wait(self, deadline: Deadline) -> bool:
         """Wait until something changes; False when the time is up."""

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cni_plugins.background import Background
     from cni_plugins.deadline import Deadline
 
 
@@ -21,13 +22,15 @@ class Request(Frozen, kw_only=False):
     """Everything a call may know.
 
     ``stdin`` is only called for verbs that read it; VERSION must not touch standard input.
-    ``caller`` is the pid of the runtime, 0 for this process's parent.
+    ``caller`` is the pid of the runtime, 0 for this process's parent; ``background`` takes what
+    need not be over when the answer is given, where there is somebody who waits for it then.
     """
 
     env: Mapping[str, str]
     stdin: Callable[[], bytes]
     deadline: Deadline
     caller: int = 0
+    background: Background | None = None
 
 
 class Reply(Frozen, kw_only=False):
