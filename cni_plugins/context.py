@@ -82,6 +82,8 @@ class Context:
         """What ADD notes in the journal about the objects it made."""
         self.note: Callable[[], None] = lambda: None
         """Writes ``plan`` to the journal at once: for what an ADD that is killed must leave."""
+        self.lock: int | None = None
+        """Descriptor of the attachment's lock, while a verb holds it."""
         self.began = time.time()
         self._handles = ExitStack()
 
@@ -170,7 +172,7 @@ class Context:
         """Runs the node's tools."""
         from cni_plugins.host.command import Runner  # noqa: PLC0415 - few calls run a tool
 
-        return Runner(self.env, self.deadline)
+        return Runner(self.env, self.deadline, lock=self.lock)
 
     @cached_property
     def tools(self) -> Tools:
@@ -230,6 +232,7 @@ class Context:
         derived.valid = self.valid
         derived.record = self.record
         derived.began = self.began
+        derived.lock = self.lock
         return self._handles.enter_context(derived)
 
     @property

@@ -46,8 +46,8 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
-    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_host(ctx, port, lease)
     finish_masquerade()
     interfaces = (
@@ -140,7 +140,7 @@ def check(ctx: Context, conf: PtpConf) -> None:
     """Both ends, addresses, routes and masquerading are as they were added."""
     with ExitStack() as stack:
         if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
         endpoint.check_lease(ctx, conf)
         found, inside = endpoint.problems(ctx, conf.chained, KIND)
         if inside is not None and inside.kind == KIND:

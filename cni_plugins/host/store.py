@@ -168,8 +168,10 @@ class Store:
     @contextmanager
     def locked(
         self, name: str, deadline: Deadline, *, mode: int = 0o600, shared: bool = False
-    ) -> Iterator[None]:
+    ) -> Iterator[int]:
         """Hold the lock of file ``name``, which is made when missing and stays empty.
+
+        Its descriptor can be left to a process, which then holds the lock as well.
 
         Whoever holds the lock may remove the file: others that wait for it then start anew.  A
         ``shared`` lock excludes only those that are not; its holders may not remove the file.
@@ -179,7 +181,7 @@ class Store:
         """
         fd = self._acquire(name, deadline, mode, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
-            yield
+            yield fd
         finally:
             os.close(fd)
 

@@ -16,8 +16,8 @@ from one that is warm already (tests/kit/zygote.py).
 
 Left to the tests' own children, in both runs: calls for which something in the process is prepared
 (faults, a kill), with less time than a plugin has by itself, and those made at the same time as
-others.  They are counted and printed.  Tests marked faults, which make hardly any other, are not
-run again.
+others.  They are counted and printed.  Tests marked faults or storm, which make hardly any other,
+are not run again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING
 from cni_plugins import catalog
 from cni_plugins.build_info import build_id
 from forkserver import wire
+from forkserver.server import _POOLS
 from tests.kit.node import Asked, Node, Outcome
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ _FRESH = (
     "from cni_plugins.main import main; sys.exit(main())"
 )
 _LIMIT_S = 60.0
+_SEATS = sum(waiting for waiting, _ in _POOLS.values())
 
 
 def test_id() -> str:
@@ -221,10 +223,10 @@ def _changes_nothing(asked: Asked, outcome: Outcome) -> bool:
 
 
 def _is_waiting(server: int) -> bool:
-    """Whether its children wait for connections: one of each socket has been forked last."""
+    """Whether all children that shall wait for connections have been forked."""
     path = f"/proc/{server}/task/{server}/children"
     with open(path, encoding="ascii") as file:
-        return len(file.read().split()) >= 12
+        return len(file.read().split()) >= _SEATS
 
 
 def _compile(place: Path) -> str:

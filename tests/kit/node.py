@@ -22,6 +22,7 @@ import pyroute2  # noqa: F401 - imported once here, not in every forked call
 from cni_plugins import catalog, dispatch
 from cni_plugins.deadline import Deadline
 from cni_plugins.protocol.request import Request
+from forkserver.wire import SOCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,8 +233,9 @@ class Node:
         return found
 
     def files(self, *roots: str) -> list[str]:
-        """Every file below some directories."""
-        return sorted(self.sh("find", *roots, "-type", "f", check=False).stdout.split())
+        """Every file below some directories, but a fork server's own."""
+        found = self.sh("find", *roots, "-type", "f", check=False).stdout.split()
+        return sorted(path for path in found if not path.startswith(f"{SOCKETS}/"))
 
     def read(self, path: str) -> bytes:
         """A file of the node."""

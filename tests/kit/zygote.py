@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from forkserver import preload
 from forkserver.server import Server
-from forkserver.warmup import Warmup
+from forkserver.warmup import Warmup, keep_from_collector
 
 NAMESPACES = (("net", 0x40000000), ("mnt", 0x00020000))
 
@@ -52,6 +52,7 @@ def main(bin_dir: str) -> None:
     preload.everything()
     warmup = Warmup(bin_dir)
     assert not warmup.problem, warmup.problem
+    keep_from_collector()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         holder, log = line.split()

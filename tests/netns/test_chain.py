@@ -63,6 +63,7 @@ class Runtime:
         return self.node.cni(conf["type"], verb, conf, timeout_s=LIMIT_S, **facts)
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
 def test_64_pods_16_at_a_time(node, backend):
     """Each fourth is removed with its namespace gone, without prevResult, or twice."""

@@ -125,6 +125,7 @@ def test_two_links_of_a_container(node, lan, daemon, wired):
     assert daemon.log.count("released") == 2
 
 
+@pytest.mark.storm
 def test_twenty_containers_at_a_time(node, lan, daemon):
     leases = lan.dnsmasq()
     pods = [node.pod(f"pod{n}") for n in range(20)]

@@ -334,6 +334,7 @@ def test_gc_removes_what_is_not_valid(host, backend, journal):
     host.call("CHECK", two, host.conf("pod2", [mapping(81, 80)], **over)).ok()
 
 
+@pytest.mark.storm
 @both
 def test_64_containers_at_once(host, backend):
     """Shared chains, jumps and maps are made once, whoever is first."""

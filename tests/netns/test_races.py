@@ -9,7 +9,7 @@ import pytest
 from tests.kit.confs import SUBNET4, SUBNET6, bridge, host_local
 from tests.kit.state import assert_same, snapshot
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.storm]
 
 PODS, AT_ONCE = 64, 16
 
