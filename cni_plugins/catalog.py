@@ -52,7 +52,5 @@ def find(plugin_type: str) -> Plugin | None:
 
 def load(module: str) -> Verbs:
     """Import a plugin's verbs."""
-    from importlib import import_module  # noqa: PLC0415 - not before a verb runs
-
-    verbs: Verbs = import_module(module).VERBS
+    verbs: Verbs = __import__(module, fromlist=["VERBS"]).VERBS  # importlib is a module more
     return verbs
