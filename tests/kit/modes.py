@@ -7,8 +7,9 @@ through the launcher to a fork server on its node, and
 - exit status, standard output and standard error are those that were recorded for this call of this
   test, after masking what no two runs have in common (:data:`MASKS`);
 - a call that changes nothing (CHECK, STATUS, VERSION, but not those that ask the DHCP daemon, nor
-  in tests marked once; and whatever is refused with one of :data:`REFUSED`) is then made once more, on the same node, by an interpreter started for it, and
-  is answered with the same bytes, nothing masked.
+  in tests marked once; and whatever is refused with one of :data:`REFUSED`) is then made once more,
+  on the same node, by an interpreter started for it, and is answered with the same bytes, nothing
+  masked.
 
 Launcher and server are of the checkout: the launcher is compiled for the build "dev", and the bundle
 beside it is one that fails, so that no call goes anywhere but to the server.  Servers are forked
