@@ -7,7 +7,6 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
@@ -18,6 +17,7 @@ from cni_plugins.host import sysctl
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface, Result
+from cni_plugins.stand_ins import ExitStack
 from cni_plugins.undo import Cleanup
 
 TYPE_CHECKING = False
@@ -37,13 +37,13 @@ def add(ctx: Context, conf: BridgeConf) -> Result:
     inside = ctx.container.get(ctx.ifname)
     guard_mac(ctx, conf, port, inside)
     lease = gateway.with_gateways(lease_addresses(ctx, conf), conf)
-    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure(ctx, conf, inside, lease)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     if conf.is_gateway:
         serve_gateways(ctx, conf, bridge, lease)
-    finish_masquerade()
     if not conf.disable_container_interface:
         ctx.host.wait_up(port, ctx.deadline)
+    finish_masquerade()
     return report(ctx, conf, port, inside, lease)
 
 
@@ -65,7 +65,7 @@ def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
     with ExitStack() as stack:
         if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
         if conf.ipam.type:
             ctx.ipam.check()
         endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))

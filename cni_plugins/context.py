@@ -7,14 +7,13 @@ streams or working directory.  Handles are opened when first asked for and close
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from functools import cached_property
 
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
 from cni_plugins.frozen import replace
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import find
+from cni_plugins.stand_ins import ExitStack, cached_property
 from cni_plugins.undo import Undo
 
 TYPE_CHECKING = False
@@ -83,6 +82,8 @@ class Context:
         """What ADD notes in the journal about the objects it made."""
         self.note: Callable[[], None] = lambda: None
         """Writes ``plan`` to the journal at once: for what an ADD that is killed must leave."""
+        self.lock: int | None = None
+        """Descriptor of the attachment's lock, while a verb holds it."""
         self.began = time.time()
         self._handles = ExitStack()
 
@@ -171,7 +172,7 @@ class Context:
         """Runs the node's tools."""
         from cni_plugins.host.command import Runner  # noqa: PLC0415 - few calls run a tool
 
-        return Runner(self.env, self.deadline)
+        return Runner(self.env, self.deadline, lock=self.lock)
 
     @cached_property
     def tools(self) -> Tools:
@@ -231,6 +232,7 @@ class Context:
         derived.valid = self.valid
         derived.record = self.record
         derived.began = self.began
+        derived.lock = self.lock
         return self._handles.enter_context(derived)
 
     @property

@@ -6,14 +6,13 @@ noted.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.host.journal import LIVE
 from cni_plugins.masquerade import Removal
 from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
+from cni_plugins.stand_ins import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ def begin_add(
 ) -> Callable[[], None]:
     """Traffic leaving the subnets takes the host's address, from when what is returned was called.
 
-    Until then the tool runs, and the caller can do something else.
+    Until then the tool runs, and the caller can do something else.  The container's link has its
+    addresses by now: without a journal they tell DEL where to look.
 
     Args:
         ctx: the call.
@@ -107,13 +107,13 @@ def restore(ctx: Context) -> None:
 
 
 @contextmanager
-def listing(ctx: Context, backend: str, result: Result) -> Iterator[None]:
-    """Within the block, which looks at other things first, the rules are listed for CHECK."""
+def looking(ctx: Context, backend: str, result: Result) -> Iterator[None]:
+    """CHECK's look at the rules is begun; the block looks at other things before it."""
     used = str(_noted(ctx) or backend)
     families: list[int] = []
     if used in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():
         families = sorted({ip.address.family for ip in result.ips})
-    with ctx.tools.iptables.listing(families):
+    with masquerade.looking(ctx.tools, owner(ctx), families):
         yield
 
 

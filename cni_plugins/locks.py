@@ -5,10 +5,9 @@ Order: attachment, then a network's store, then a tool's.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
-
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
+from cni_plugins.stand_ins import ExitStack, contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +23,19 @@ LOCKS = "/run/cni-plugins/lock"
 def attachment_lock(ctx: Context, *, deadline: Deadline | None = None) -> Iterator[None]:
     """One verb at a time per attachment; Busy when the deadline passes.
 
+    The tools that a verb runs hold it too: what they do is done before the next verb looks, even
+    when the verb's own process was killed.
+
     Args:
         ctx: the call.
         deadline: another than the call's own.
     """
-    with _locked(ctx, f"{ctx.network}/{ctx.attachment}", deadline or ctx.deadline):
-        yield
+    with _locked(ctx, f"{ctx.network}/{ctx.attachment}", deadline or ctx.deadline) as fd:
+        ctx.lock = fd
+        try:
+            yield
+        finally:
+            ctx.lock = None
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def iptables_lock(ctx: Context, backend: str = "iptables") -> Iterator[None]:
 
 
 @contextmanager
-def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[None]:
+def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[int | None]:
     """Hold a lock; its file goes with it.
 
     A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
@@ -75,12 +81,13 @@ def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[None]:
     """
     with ExitStack() as stack:
         store = Store(LOCKS)
+        fd = None
         try:
-            stack.enter_context(store.locked(name, deadline))
+            fd = stack.enter_context(store.locked(name, deadline))
             stack.callback(_discard, ctx, store, name)
         except StateError as e:
             ctx.warn(f"went on without the lock {name}: {e}")
-        yield
+        yield fd
 
 
 def _discard(ctx: Context, store: Store, name: str) -> None:

@@ -5,20 +5,19 @@ What stands in the kernel is :mod:`.masquerade_rules`'; applying it is one trans
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cached_property
-
 from cni_plugins import masquerade_rules as rules
 from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables, collect
 from cni_plugins.host.nftables import Nftables, NotThere
 from cni_plugins.masquerade_rules import Owner
+from cni_plugins.stand_ins import cached_property, suppress
 from cni_plugins.undo import Cleanup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from cni_plugins.host.command import Runner
     from cni_plugins.host.iptables import Change
@@ -267,13 +266,22 @@ def _start_nftables(nftables: Nftables, is_doomed: Callable[[str], bool]) -> Nft
     return nftables.start([{"delete": {"rule": {**chain, "handle": h}}} for h in handles])
 
 
+def looking(tools: Tools, owner: Owner, families: Iterable[int]) -> AbstractContextManager[None]:
+    """The look at iptables' rules for :func:`missing` is begun; the block does something before."""
+    return tools.iptables.looking("nat", _chains(owner, families))
+
+
+def _chains(owner: Owner, families: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    return dict.fromkeys(families, (owner.chain, "POSTROUTING"))
+
+
 def missing(tools: Tools, owner: Owner, ips: tuple[Network, ...], *, backend: str) -> list[str]:
     """What CHECK finds missing, one line for each rule."""
     if choose(tools, backend).backend == NFTABLES:
         return _missing_nftables(tools.nftables, owner, ips)
     return [
         f"masquerade rule is missing in table nat: {rule}"
-        for family, present in tools.iptables.tables(_families(ips), "nat").items()
+        for family, present in tools.iptables.chains("nat", _chains(owner, _families(ips))).items()
         for rule in rules.iptables_plan(owner, ips, family)
         if rule not in present
     ]

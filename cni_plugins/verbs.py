@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from cni_plugins import json_text as json
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
 from cni_plugins.frozen import replace
@@ -61,7 +59,7 @@ def add(verbs: Verbs, ctx: Context) -> tuple[Result, dict[str, Any]]:
         _make_way(verbs, ctx, journal)
         record = _new_record(ctx)
         with ctx.undo:
-            ctx.note = partial(_write, journal, ctx, record, journals.ADDING)
+            ctx.note = lambda: _write(journal, ctx, record, journals.ADDING)
             ctx.note()
             ctx.undo.push("journal entry", journal.discard, ctx.network, ctx.attachment, ctx.plugin)
             result = verbs.add(ctx, conf)

@@ -232,13 +232,13 @@ def policy_missing(ctx: Context, conf: FirewallConf, backend: str) -> list[str]:
 
 
 def _iptables_missing(ctx: Context, conf: FirewallConf, *, with_addresses: bool) -> list[str]:
-    tables = ctx.tools.iptables.tables(_families(conf.ips), iptables_rules.TABLE)
+    families = _families(conf.ips)
+    plans = {f: _plans(conf, f, with_addresses=with_addresses) for f in families}
+    chains = {f: iptables_rules.chains(plan) for f, plan in plans.items()}
     return [
         f"expected IPv{family} rule not found in table {iptables_rules.TABLE}: {rule}"
-        for family, present in tables.items()
-        for rule in iptables_rules.missing(
-            present, _plans(conf, family, with_addresses=with_addresses)
-        )
+        for family, present in ctx.tools.iptables.chains(iptables_rules.TABLE, chains).items()
+        for rule in iptables_rules.missing(present, plans[family])
     ]
 
 

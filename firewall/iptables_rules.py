@@ -118,9 +118,13 @@ def joining(wanted: Sequence[Plan], own: Sequence[str]) -> list[str]:
     It does nothing at all where one of the others, or a chain, is missing.
     """
     others = [rule for plan in wanted for rule in (*plan.first, *plan.last) if rule not in own]
-    chains = ("FORWARD", *(chain for plan in wanted for chain in plan.chains))
     conditions = [f"-C{rule.removeprefix('-A')}" for rule in others]
-    return [*conditions, *(f"-S {chain}" for chain in chains), *own]
+    return [*conditions, *(f"-S {chain}" for chain in chains(wanted)), *own]
+
+
+def chains(wanted: Sequence[Plan]) -> list[str]:
+    """The chains in which plans have rules."""
+    return ["FORWARD", *(chain for plan in wanted for chain in plan.chains)]
 
 
 def _is_behind_its_rival(rule: str, rules: Sequence[str], done: Sequence[str]) -> bool:

@@ -101,11 +101,7 @@ def run(post: Post) -> NoReturn:
         descriptors = _descriptors()
         left = post.calls
         while os.getppid() == server:
-            connection = door.accept()
-            signal.signal(LEAVE, _take_no_notice)
-            post.seats.give_back()
-            _report(post.reports, ACCEPTED)
-            with connection:
+            with door.accept() as connection:
                 is_clean = _converse(connection, post)
             left -= 1
             if not left or not is_clean or _descriptors() != descriptors or not _sit_down(post):
@@ -115,6 +111,19 @@ def run(post: Post) -> NoReturn:
         log(traceback.format_exc())
     finally:
         os._exit(status)
+
+
+def _stand_up(post: Post) -> None:
+    """Wait no longer; LEAVE has no effect within a call."""
+    signal.signal(LEAVE, _take_no_notice)
+    post.seats.give_back()
+    _report(post.reports, ACCEPTED)
+
+
+def _is_root(connection: socket.socket) -> bool:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    uid: int = struct.unpack("=iII", credentials)[1]
+    return uid == 0
 
 
 def _sit_down(post: Post) -> bool:
@@ -158,14 +167,19 @@ def _report(reports: int, what: bytes) -> None:
 
 def _converse(connection: socket.socket, post: Post) -> bool:
     """Serve what comes; whether nothing can be left of it."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    if struct.unpack("=iII", credentials)[1] != 0:
-        log("refused a connection that is not root's")
-        return False
-    until = time.monotonic() + _GO_S
+    is_root = _is_root(connection)
     connection.settimeout(_GO_S)
+    until = time.monotonic() + _GO_S
     try:
-        connection.sendall(post.ready)
+        if is_root:
+            connection.sendall(post.ready)  # first: what follows is done while the launcher looks
+    except OSError:
+        is_root = False  # it has gone
+    _stand_up(post)
+    if not is_root:
+        log("refused a connection that is not root's, or has gone")
+        return False
+    try:
         go = _receive_go(connection, until)
         if go is None:
             _report(post.reports, OTHER_BUILD)

@@ -8,7 +8,7 @@ from cni_plugins import catalog
 
 _LIBRARY = """
 build_info chain context deadline delegate dispatch endpoint errors frozen garbage invoke ipmasq
-json_text liveness locks main masquerade plugin restore sublink undo verbs witness
+json_text liveness locks main masquerade plugin restore stand_ins sublink undo verbs witness
 host.command host.conntrack host.devices host.firewalld host.iptables host.journal
 host.link_requests host.links host.messages host.netlink host.netns host.nftables host.packets
 host.port_vlans host.routing host.rtnl host.snapshots host.store host.sublinks host.sysctl host.tap

@@ -646,11 +646,25 @@ static bool is_call(const struct call *call)
 	       are_streams_open();
 }
 
+/* Whether the caller has begun to write, or has nothing to. */
+static bool is_input_there(void)
+{
+	struct pollfd input = {.fd = 0, .events = POLLIN};
+
+	return poll(&input, 1, 0) > 0;
+}
+
+static const char *socket_for(const struct call *call)
+{
+	return strcmp(call->verb, "STATUS") == 0 ? QUICK_SOCKET : PLAIN_SOCKET;
+}
+
 static int run(struct call *call)
 {
 	const char *version = version_answer(call);
 	enum reason reason;
-	int fd, status;
+	int fd = -1, error = 0, status;
+	bool is_early;
 
 	if (version) {
 		signal(SIGPIPE, SIG_IGN);
@@ -659,13 +673,28 @@ static int run(struct call *call)
 	}
 	if (!is_call(call))
 		return run_bundle(call);
+	/* while the input is read the child wakes up; it would not wait for a caller that dawdles */
+	is_early = is_input_there();
+	if (is_early) {
+		fd = connect_to(socket_for(call));
+		error = errno;
+	}
+	reason = TOO_LARGE;
 	if (!read_stdin(call))
-		return fall_back(call, NO_MEANS);
-	if (call->stdin_length > STDIN_MAX)
-		return fall_back(call, TOO_LARGE);
-	fd = connect_to(strcmp(call->verb, "STATUS") == 0 ? QUICK_SOCKET : PLAIN_SOCKET);
+		reason = NO_MEANS;
+	else if (call->stdin_length <= STDIN_MAX)
+		reason = REASONS;
+	if (reason != REASONS) {
+		if (fd >= 0)
+			close(fd);
+		return fall_back(call, reason);
+	}
+	if (!is_early) {
+		fd = connect_to(socket_for(call));
+		error = errno;
+	}
 	if (fd < 0)
-		return fall_back(call, errno == EAGAIN ? NO_SLOT : NO_SERVER);
+		return fall_back(call, error == EAGAIN ? NO_SLOT : NO_SERVER);
 	status = served(call, fd, &reason);
 	close(fd);
 	if (status >= 0)

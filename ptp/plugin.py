@@ -7,7 +7,6 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
@@ -17,6 +16,7 @@ from cni_plugins.host.routing import HeldRoute
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface
+from cni_plugins.stand_ins import ExitStack
 from cni_plugins.undo import Cleanup
 from ptp.conf import PtpConf, parse, parse_cleanup
 
@@ -46,8 +46,8 @@ def add(ctx: Context, conf: PtpConf) -> Result:
             raise CniError(
                 999, f"{conf.ipam.type}: {ip.address} has no gateway", "ptp's host end needs one"
             )
-    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_container(ctx, inside, lease)
+    finish_masquerade = ipmasq.begin_add(ctx, conf.masq_backend, lease, is_configured=conf.ip_masq)
     configure_host(ctx, port, lease)
     finish_masquerade()
     interfaces = (
@@ -140,7 +140,7 @@ def check(ctx: Context, conf: PtpConf) -> None:
     """Both ends, addresses, routes and masquerading are as they were added."""
     with ExitStack() as stack:
         if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.listing(ctx, conf.masq_backend, conf.chained))
+            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
         endpoint.check_lease(ctx, conf)
         found, inside = endpoint.problems(ctx, conf.chained, KIND)
         if inside is not None and inside.kind == KIND:

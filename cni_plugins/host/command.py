@@ -6,10 +6,10 @@ import fcntl
 import math
 import os
 import select
-from functools import cached_property
 
 from cni_plugins.errors import ExecError
 from cni_plugins.frozen import Frozen
+from cni_plugins.stand_ins import cached_property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,15 +54,19 @@ class Runner:
     """Runs tools with the caller's environment, within the call's deadline.
 
     A tool stands in a session of its own, whose process group is killed when the time is up, and
-    inherits no descriptor of this process: a runtime waits for the end of 0 to 2.
+    inherits no descriptor of this process but a lock's: a runtime waits for the end of 0 to 2.
 
     Args:
         env: the environment the caller gave.
         deadline: of the call.
+        lock: descriptor of a lock that tools, which unlike plugins leave nothing running, hold too.
     """
 
-    def __init__(self, env: Mapping[str, str], deadline: Deadline) -> None:
+    def __init__(
+        self, env: Mapping[str, str], deadline: Deadline, *, lock: int | None = None
+    ) -> None:
         self._env = env
+        self._lock = lock
         self._deadline = deadline
         given = [entry for entry in env.get("PATH", "").split(":") if entry.startswith("/")]
         self._path = tuple(dict.fromkeys((*given, *_SYSTEM_PATH)))
@@ -98,7 +102,7 @@ class Runner:
         if path is None:
             return Tool(argv, ExecError(f"run {argv[0]}: not found in {self.search_path}"))
         try:
-            return Tool(argv, self.start([path, *argv[1:]], stdin=stdin))
+            return Tool(argv, self.start([path, *argv[1:]], stdin=stdin, keep=self._lock))
         except ExecError as e:
             return Tool(argv, e)
 
@@ -127,8 +131,15 @@ class Runner:
         *,
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
+        keep: int | None = None,
     ) -> Process:
         """Start an executable by its path, as :meth:`execute` does; it has to be waited for.
+
+        Args:
+            argv: path and arguments.
+            stdin: what it reads.
+            env: another environment than the caller's.
+            keep: a descriptor that it gets, by the same number.
 
         Raises:
             ExecError: it cannot be started; ``__cause__`` is the OSError.
@@ -148,6 +159,7 @@ class Runner:
                 file_actions=[
                     *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in places),
                     *((os.POSIX_SPAWN_CLOSE, fd) for fd in self._inherited),
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (keep,) if fd is not None and fd > 2),
                 ],
                 setsid=True,
                 setsigdef=_IGNORED_BY_PYTHON,

@@ -8,9 +8,8 @@ Source: iptables-restore(8), iptables-save(8).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from cni_plugins.errors import Busy, ExecError, Interrupted
+from cni_plugins.stand_ins import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Iptables:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._listed: dict[int, str] | None = None
-        self._listing: dict[int, Tool] = {}
+        self._looks: dict[int, Change] = {}
 
     @contextmanager
     def listed_once(self) -> Iterator[None]:
@@ -48,14 +47,39 @@ class Iptables:
             self._listed = None
 
     @contextmanager
-    def listing(self, families: Iterable[int]) -> Iterator[None]:
-        """Families are listed while the block does something else, for a look at them within it."""
-        self._listing = {family: self._runner.launch([_save(family)]) for family in families}
+    def looking(self, table: str, wanted: Mapping[int, Sequence[str]]) -> Iterator[None]:
+        """The look at some :meth:`chains` is begun; the block does something else before it."""
+        self._looks = {f: self._look(f, table, chains) for f, chains in wanted.items()}
         try:
             yield
         finally:
-            collect({family: tool.result for family, tool in self._listing.items()})
-            self._listing = {}
+            collect({family: look.finish for family, look in self._looks.items()})
+            self._looks = {}
+
+    def chains(self, table: str, wanted: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:
+        """The rules of some chains; where one of them is missing, those of the whole table.
+
+        In the families side by side, by transactions that change nothing: unlike a listing they
+        cost the same whatever else the node's tables hold.
+
+        Args:
+            table: which one; it is not made, since chains of a table that is missing are too.
+            wanted: chains by family, at least one of them ours.
+
+        Raises:
+            ExecError: a tool does not work.
+        """
+        looks = {
+            f: self._looks.pop(f) if f in self._looks else self._look(f, table, chains)
+            for f, chains in wanted.items()
+        }
+        shown = collect({family: look.finish for family, look in looks.items()})
+        whole = [family for family, answer in shown.items() if isinstance(answer, ExecError)]
+        found = {f: answer for f, answer in shown.items() if not isinstance(answer, ExecError)}
+        return found | self.tables(whole, table)
+
+    def _look(self, family: int, table: str, chains: Sequence[str]) -> Change:
+        return self.start(family, table, [f"-S {chain}" for chain in dict.fromkeys(chains)])
 
     def is_installed(self, family: int = 4) -> bool:
         """Whether the family's restore tool is there."""
@@ -156,8 +180,7 @@ class Iptables:
             elif self._runner.which(_save(family)) is None:
                 found[family] = ""
             else:
-                tool = self._listing.pop(family, None) or self._runner.launch([_save(family)])
-                tools[family] = tool.result
+                tools[family] = self._runner.launch([_save(family)]).result
         for family, answer in collect(tools).items():
             if isinstance(answer, ExecError):
                 found[family] = answer

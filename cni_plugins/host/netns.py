@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
-from functools import cache
 
 from cni_plugins.errors import NetnsError
+from cni_plugins.stand_ins import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x40000000
 _OWN = "/proc/thread-self/ns/net"
+_libc: list[tuple[Callable[[int, int], int], Callable[[], int]]] = []
+"""What :func:`_load_libc` found, once it was needed."""
 
 
 class NetNS:
@@ -116,7 +117,9 @@ def _setns(fd: int, path: str) -> None:
         if hasattr(os, "setns"):  # from Python 3.12 on
             os.setns(fd, _CLONE_NEWNET)
             return
-        setns, last_error = _libc()
+        if not _libc:
+            _libc.append(_load_libc())
+        setns, last_error = _libc[0]
         if setns(fd, _CLONE_NEWNET) != 0:
             number = last_error()
             raise OSError(number, os.strerror(number))  # noqa: TRY301 - as os.setns would
@@ -124,8 +127,7 @@ def _setns(fd: int, path: str) -> None:
         raise NetnsError(f"enter network namespace {path!r}: {e.strerror}") from e
 
 
-@cache
-def _libc() -> tuple[Callable[[int, int], int], Callable[[], int]]:
+def _load_libc() -> tuple[Callable[[int, int], int], Callable[[], int]]:
     """setns(2), and the errno of its last failure."""
     import ctypes  # noqa: PLC0415 - only where it is needed
 

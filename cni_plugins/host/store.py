@@ -7,13 +7,13 @@ holder dies.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import time
 
 from cni_plugins.errors import Busy, StateError
+from cni_plugins.stand_ins import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Store:
 
     def discard_directory(self, name: str = "") -> None:
         """Remove a directory if it is empty; one that is not, or not there, stays as it is."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.rmdir(self.path(name))
 
     def names(self, directory: str = "") -> tuple[str, ...]:
@@ -165,11 +165,13 @@ class Store:
         except OSError as e:
             raise self._error("list", directory, e) from e
 
-    @contextlib.contextmanager
+    @contextmanager
     def locked(
         self, name: str, deadline: Deadline, *, mode: int = 0o600, shared: bool = False
-    ) -> Iterator[None]:
+    ) -> Iterator[int]:
         """Hold the lock of file ``name``, which is made when missing and stays empty.
+
+        Its descriptor can be left to a process, which then holds the lock as well.
 
         Whoever holds the lock may remove the file: others that wait for it then start anew.  A
         ``shared`` lock excludes only those that are not; its holders may not remove the file.
@@ -179,7 +181,7 @@ class Store:
         """
         fd = self._acquire(name, deadline, mode, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
-            yield
+            yield fd
         finally:
             os.close(fd)
 
@@ -282,7 +284,7 @@ def _with_directory(path: str, action: Callable[..., T], /, *args: Any) -> T:
             return action(*args)
         except FileNotFoundError:
             # makedirs reports "exists" for a directory that is removed while it looks
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
+            with suppress(FileNotFoundError, FileExistsError):
                 os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     return action(*args)
 

@@ -15,9 +15,12 @@ sys.exit(status)
 HEAVY = {
     "asyncio",
     "argparse",
+    "collections",
+    "contextlib",
     "dataclasses",
     "email",
     "enum",
+    "functools",
     "hashlib",
     "http",
     "inspect",

@@ -9,6 +9,7 @@ import pytest
 from tests.kit.confs import SUBNET4, SUBNET6, bridge, chained, host_local
 from tests.kit.node import REFERENCE
 from tests.kit.state import assert_same, snapshot
+from tests.kit.waiting import wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.reference]
 
@@ -59,6 +60,8 @@ def test_our_del_cleans_the_references_without_namespace_and_result(node, pod, f
 
     node.cni("bridge", "DEL", conf(family), netns="").ok()
 
+    # the kernel takes a namespace's links after its name has gone
+    wait_for("end of the veth", lambda: not any(n.startswith("veth") for n in node.links()))
     after = lasting(node, node.pod("pod1"))
     assert_same(before, after)
 

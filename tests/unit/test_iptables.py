@@ -167,3 +167,34 @@ def test_a_listing_is_kept_until_something_is_changed(scripts: Scripts) -> None:
         iptables.tables((4, 6), "nat")
     assert scripts.executed.count("iptables-save") == 2
     assert scripts.executed.count("ip6tables-save") == 1
+
+
+SHOW = "sed -n 's/^-S /-N /p'"
+
+
+def test_chains_are_looked_at_by_a_transaction(scripts: Scripts) -> None:
+    """A whole listing only where the tool refuses, as it does when a chain is missing."""
+    scripts.install("iptables-restore", SHOW)
+    scripts.install("ip6tables-restore", "exit 1")
+    wanted = {4: ["OURS", "FORWARD", "OURS"], 6: ["OURS"]}
+    assert scripts.iptables.chains("nat", wanted) == {
+        4: (":OURS - [0:0]", ":FORWARD - [0:0]"),
+        6: (":OURS - [0:0]", "-A OURS -j RETURN"),
+    }
+    assert scripts.executed == ["ip6tables-restore", "ip6tables-save", "iptables-restore"]
+
+
+def test_a_look_that_runs_while_something_else_is_done(scripts: Scripts) -> None:
+    """Is the one that is then taken; nobody has to, and its failure is told to who does."""
+    iptables = scripts.iptables
+    scripts.install("iptables-restore", SHOW)
+    with iptables.looking("nat", {4: ["OURS"], 6: ["OURS"]}):
+        assert iptables.chains("nat", {4: ["OURS"]}) == {4: (":OURS - [0:0]",)}
+        iptables.chains("nat", {4: ["OURS"]})
+    assert scripts.executed == ["ip6tables-restore", "iptables-restore", "iptables-restore"]
+    scripts.install("iptables-save", "exit 3")
+    scripts.install("iptables-restore", "exit 3")
+    with iptables.looking("nat", {4: ["OURS"]}):
+        pass
+    with iptables.looking("nat", {4: ["OURS"]}), pytest.raises(ExecError):
+        iptables.chains("nat", {4: ["OURS"]})
