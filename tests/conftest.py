@@ -38,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
         Node.way = config.stash[WAY] = Recording(record) if record else Comparison(compare)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Whether the test counts what its calls do."""
+    if way := item.config.stash.get(WAY, None):
+        way.is_once = item.get_closest_marker("once") is not None
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:

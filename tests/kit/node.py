@@ -115,6 +115,9 @@ class Asked(NamedTuple):
 class Way(Protocol):
     """How calls are made, other than in a forked process."""
 
+    is_once: bool
+    """The test that runs counts what its calls do, so none may be made again."""
+
     def make(self, node: Node, asked: Asked, forked: Callable[[], Outcome]) -> Outcome:
         """Make a call, as ``forked`` would."""
 

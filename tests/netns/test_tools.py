@@ -93,6 +93,7 @@ class Recorded:
         ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("family", SUBNETS)
 @every_case
 def test_what_a_verb_executes(node, case, family):
