@@ -7,6 +7,7 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
@@ -17,7 +18,6 @@ from cni_plugins.host import sysctl
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface, Result
-from cni_plugins.stand_ins import ExitStack
 from cni_plugins.undo import Cleanup
 
 TYPE_CHECKING = False

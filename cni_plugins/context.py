@@ -7,13 +7,14 @@ streams or working directory.  Handles are opened when first asked for and close
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from functools import cached_property
 
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
 from cni_plugins.frozen import replace
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import find
-from cni_plugins.stand_ins import ExitStack, cached_property
 from cni_plugins.undo import Undo
 
 TYPE_CHECKING = False

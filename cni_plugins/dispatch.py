@@ -200,7 +200,7 @@ def _refuse_own_netns(call: Call) -> None:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    from cni_plugins import json_text as json  # noqa: PLC0415 - VERSION does without
+    import json  # noqa: PLC0415 - VERSION does without
 
     text = json.dumps(document, indent=4, ensure_ascii=False)
     for character in "<>&":  # as Go's encoder writes them

@@ -5,11 +5,12 @@ A collector that frees a living attachment is worse than a leak: see docs/design
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import Busy
 from cni_plugins.liveness import LIVING, Liveness, Verdict, observe
 from cni_plugins.locks import attachment_lock
-from cni_plugins.stand_ins import ExitStack, contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

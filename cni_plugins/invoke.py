@@ -6,10 +6,10 @@ Source: pkg/invoke of containernetworking/cni; its error texts are what callers 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 
-from cni_plugins import json_text as json
 from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.versions import decode_any

@@ -6,13 +6,14 @@ noted.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.host.journal import LIVE
 from cni_plugins.masquerade import Removal
 from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
-from cni_plugins.stand_ins import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import _socket as socket  # for one call; the module around it takes 3 ms to import
 import os
 import time
+from functools import cached_property
 
 from cni_plugins.errors import NetnsError
 from cni_plugins.host.netns import NetNS
 from cni_plugins.protocol.addresses import Address, parse_address
-from cni_plugins.stand_ins import cached_property
 from cni_plugins.witness import Witness
 
 TYPE_CHECKING = False

@@ -5,9 +5,10 @@ Order: attachment, then a network's store, then a tool's.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
-from cni_plugins.stand_ins import ExitStack, contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 from cni_plugins import catalog
@@ -12,11 +13,8 @@ from cni_plugins.protocol.request import Reply, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from types import FrameType
-else:
-    import _signal as signal  # without the enum around it, which takes 3 ms to import
 
 _CHUNK = 1 << 16
 
@@ -63,10 +61,9 @@ def stopper(command: str, deadline: Deadline) -> Callable[[str], None]:
 def _listen(command: str, deadline: Deadline) -> None:
     """TERM and INT end a call early."""
     stop = stopper(command, deadline)
-    names: dict[int, str] = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT"}
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        stop(names[number])
+        stop(signal.Signals(number).name)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)

@@ -16,7 +16,8 @@ nftables, one table for everything, one rule per address, told apart by its comm
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
 from cni_plugins.frozen import replace
 from cni_plugins.host import journal as journals

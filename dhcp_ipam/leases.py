@@ -8,9 +8,9 @@ the machine sleeps; with another boot id the lease's pod is gone.
 from __future__ import annotations
 
 import errno
+import json
 import time
 
-from cni_plugins import json_text as json
 from cni_plugins.errors import KernelError, NetnsError, StateError
 from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS

@@ -6,7 +6,8 @@ written as iptables-save prints them.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.frozen import Frozen
 from firewall.conf import ISOLATED, OPEN, SAME_BRIDGE
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import TRY_AGAIN_LATER, CniError, StateError, Unavailable
 from cni_plugins.host.store import read_file
 from cni_plugins.plugin import Verbs

@@ -6,7 +6,8 @@ container may have several: ``<dataDir>/.cni-plugins/<attachment>``.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 

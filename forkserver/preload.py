@@ -8,7 +8,7 @@ from cni_plugins import catalog
 
 _LIBRARY = """
 background build_info chain context deadline delegate dispatch endpoint errors frozen garbage
-invoke ipmasq json_text liveness locks main masquerade plugin restore stand_ins sublink undo verbs
+invoke ipmasq liveness locks main masquerade plugin restore sublink undo verbs
 witness
 host.command host.conntrack host.devices host.firewalld host.iptables host.journal
 host.link_requests host.links host.messages host.netlink host.netns host.nftables host.packets
@@ -18,8 +18,8 @@ protocol.addresses protocol.args protocol.config protocol.digests protocol.names
 protocol.request protocol.result protocol.spec protocol.versions
 """
 _LAZY = """
-ctypes dataclasses errno fcntl hashlib ipaddress json json.decoder json.encoder random resource
-selectors socket stat struct subprocess tempfile time traceback
+ctypes errno fcntl ipaddress json json.decoder json.encoder resource select socket stat struct time
+traceback
 """
 """Modules of others that are loaded when first needed."""
 

@@ -6,7 +6,8 @@ back as it was, over a power failure too: the journal may be lost, this may not.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names

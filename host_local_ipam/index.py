@@ -14,7 +14,8 @@ changed by anybody else.  So ADD and DEL cost the same with ten leases and with 
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import Address, parse_address

@@ -6,7 +6,8 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 

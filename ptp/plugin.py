@@ -7,6 +7,7 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
@@ -16,7 +17,6 @@ from cni_plugins.host.routing import HeldRoute
 from cni_plugins.plugin import Verbs
 from cni_plugins.protocol import names
 from cni_plugins.protocol.result import Interface
-from cni_plugins.stand_ins import ExitStack
 from cni_plugins.undo import Cleanup
 from ptp.conf import PtpConf, parse, parse_cleanup
 

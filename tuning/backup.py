@@ -6,7 +6,8 @@ before the ending the settings, which the reference does not keep.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.host.store import Store
 
 TYPE_CHECKING = False

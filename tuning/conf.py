@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
 from cni_plugins import chain
-from cni_plugins import json_text as json
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args

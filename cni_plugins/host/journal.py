@@ -8,7 +8,8 @@ read or written is reported through ``warn`` and the call goes on.
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import StateError
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.host.store import Store

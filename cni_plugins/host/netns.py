@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import contextmanager
 
 from cni_plugins.errors import NetnsError
-from cni_plugins.stand_ins import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import ExecError
 
 TYPE_CHECKING = False

@@ -11,9 +11,9 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import contextmanager, suppress
 
 from cni_plugins.errors import Busy, StateError
-from cni_plugins.stand_ins import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ Source: unix(7).
 from __future__ import annotations
 
 import _socket  # the module around it takes 3 ms to import
+import json
 
-from cni_plugins import json_text as json
 from cni_plugins.errors import Busy, KernelError
 
 TYPE_CHECKING = False

@@ -16,7 +16,8 @@ value of another JSON type is an error: ``"yes"`` is not true, 1500.0 is not an 
 
 from __future__ import annotations
 
-from cni_plugins import json_text as json
+import json
+
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import REQUIRED, Field, fields_of
 from cni_plugins.protocol.addresses import parse_address, parse_network
