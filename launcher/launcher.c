@@ -178,10 +178,7 @@ static bool is_executable(const char *path)
 	       faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
 }
 
-/*
- * What a call for VERSION is answered, which is static; NULL for what is no such call.  Without
- * its bundle an entry does not say that it is fine.
- */
+/* What a call for VERSION is answered, which is static; NULL for what is no such call. */
 static const char *version_answer(const struct call *call)
 {
 	size_t i;
@@ -191,7 +188,7 @@ static const char *version_answer(const struct call *call)
 		return NULL;
 	for (i = 0; i < sizeof(version_answers) / sizeof(*version_answers); i++) {
 		if (strcmp(call->name, version_answers[i].plugin) == 0)
-			return is_executable(call->bundle) ? version_answers[i].text : NULL;
+			return version_answers[i].text;
 	}
 	return NULL;
 }
@@ -667,6 +664,8 @@ static int run(struct call *call)
 	bool is_early;
 
 	if (version) {
+		if (!is_executable(call->bundle)) /* this entry must not look fine */
+			return run_bundle(call);
 		signal(SIGPIPE, SIG_IGN);
 		print(1, version, strlen(version));
 		return 0;

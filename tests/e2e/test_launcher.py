@@ -293,7 +293,10 @@ def test_what_only_looks_like_version_is_a_call(launcher, verb):
 )
 def test_version_without_a_bundle_says_why(launcher, spoil, why):
     spoil(launcher.bundle)
-    done = launcher.ask_version()
+    connections: list[socket.socket] = []
+    with launcher.server(connections.append):
+        done = launcher.ask_version()
+    assert connections == []
     error = json.loads(done.stdout)
     assert (done.returncode, error["code"]) == (1, 999)
     assert error["msg"] == f"run {launcher.bundle}: {why}"
