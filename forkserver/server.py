@@ -112,11 +112,14 @@ class Server:
         """Fork what is missing; False when that was not possible.
 
         Not before half of the seats are empty: most calls give their child back soon, and a fork
-        in the middle of a call costs it a core.
+        in the middle of a call costs it a core.  Children that have answered are about to come
+        back, which will do unless nobody else waits.
         """
         for name, pool in self._pools.items():
-            waiting = sum(not self._children[pid].accepted for pid in pool.children)
-            if waiting > pool.seat_count // 2:
+            known = [self._children[pid] for pid in pool.children]
+            waiting = sum(not one.accepted for one in known)
+            returning = sum(one.answered for one in known)
+            if waiting and waiting + returning > pool.seat_count // 2:
                 continue
             while len(pool.children) < pool.limit and pool.seats.take():
                 if not self._fork(name, pool):

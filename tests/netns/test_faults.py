@@ -64,6 +64,7 @@ def with_interface(node, pod):
     ip addr add 10.7.0.2/24 dev eth0
     ip addr add fd00:7::2/64 dev eth0 nodad
     ip route add 10.8.0.0/16 via 10.7.0.1
+    until ip -6 addr show dev eth0 | grep -q fe80; do sleep 0.05; done
     while ip -6 addr show dev eth0 | grep -q tentative; do sleep 0.05; done
     """,
     )
