@@ -35,7 +35,7 @@ def join(ctx: Context, conf: PortmapConf) -> bool:
     ctx.undo.push("port mappings", discard, ctx)
     shown = ctx.tools.iptables.restore(rules.TABLE, {f: rules.joining(p) for f, p in plans.items()})
     return not any(
-        isinstance(present, ExecError) or rules.holders(present, plans[f], _mappings(conf, f))
+        isinstance(present, ExecError) or rules.may_be_held(present, _mappings(conf, f))
         for f, present in shown.items()
     )
 

@@ -7,13 +7,13 @@ them are in table nat.  Rules are written as iptables-save prints them.
 from __future__ import annotations
 
 import json
+import re
 
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterable, Iterator, Sequence
 
     from cni_plugins.protocol.addresses import Network
@@ -30,6 +30,7 @@ _DNAT = (
     r"-A (?P<chain>CNI-DN-\w+) (?:-d (?P<ip>\S+)/\d+ )?-p (?P<protocol>\w+) "
     r"-m \w+ --dport (?P<port>\d+) -j DNAT --to-destination (?P<to>\S+)"
 )
+_PORTS = rf"-A {ENTRY} (?:.* )?-p (?P<protocol>\w+) .*--dports? (?P<ports>[\d,:]+) "
 _JUMP = rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)'
 
 
@@ -138,14 +139,15 @@ def commands(present: Sequence[str], wanted: Plan) -> list[str]:
 
 
 def joining(wanted: Plan) -> list[str]:
-    """What adds a container where all that is shared is there, and shows the table before it does.
+    """What adds a container where all that is shared is there, and shows the jumps before it does.
 
     It does nothing at all where something shared is missing, or where the container's own chain is
     there already.
     """
     shared = (*wanted.shared_rules, *wanted.first_jumps, *wanted.jumps)
     conditions = [f"-C{rule.removeprefix('-A')}" for rule in shared]
-    return [*conditions, "-S", f"-N {wanted.chain}", *wanted.rules, *wanted.entries]
+    shown = f"-S {ENTRY}"  # and not what the jumps lead to: a table may have ten thousand ports
+    return [*conditions, shown, f"-N {wanted.chain}", *wanted.rules, *wanted.entries]
 
 
 def noted_removal(chain: str, entries: Sequence[str]) -> list[str]:
@@ -189,6 +191,21 @@ def _places(entry: str) -> list[str]:
     return [f"{name} {words[words.index(name) + 1]} " for name in ("-p", "--dports")]
 
 
+def may_be_held(jumps: Sequence[str], mappings: Iterable[Mapping]) -> bool:
+    """Whether somebody may have one of the ports already: jumps do not tell on which address."""
+    asked = {(m.protocol, m.host_port) for m in mappings}
+    return any(
+        protocol == match["protocol"] and _is_among(port, match["ports"])
+        for match in _matches(_PORTS, jumps)
+        for protocol, port in asked
+    )
+
+
+def _is_among(port: int, listed: str) -> bool:
+    ranges = (entry.partition(":") for entry in listed.split(","))
+    return any(int(first) <= port <= int(last or first) for first, _, last in ranges)
+
+
 def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -> list[Holder]:
     """Other containers that have one of the ports already, on an address that overlaps."""
     asked = {(m.protocol, str(m.host_port)): [] for m in mappings}  # type: ignore[var-annotated]
@@ -227,8 +244,6 @@ def of_network(present: Sequence[str], network: str) -> dict[str, str]:
 
 def _matches(pattern: str, lines: Iterable[str]) -> Iterator[re.Match[str]]:
     for line in lines:
-        import re  # noqa: PLC0415 - only where there are rules to be read
-
         match = re.match(pattern, line)
         if match:
             yield match

@@ -240,7 +240,7 @@ def test_joining_where_all_that_is_shared_is_there():
         ),
         "-C PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
         "-C OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
-        "-S",
+        "-S CNI-HOSTPORT-DNAT",
         f"-N {chain}",
         f"-A {chain} -p tcp -m tcp --dport 80 -j CNI-HOSTPORT-SETMARK",
         f"-A {chain} -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080",
@@ -251,6 +251,26 @@ def test_joining_where_all_that_is_shared_is_there():
         f"-F {chain}",
         f"-X {chain}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("jump", "expected"),
+    [
+        ("-p tcp {} -m multiport --dports 79,8080,81 -j CNI-DN-x", True),
+        ("-p tcp {} -m multiport --dports 79,81 -j CNI-DN-x", False),
+        ("-p udp {} -m multiport --dports 8080 -j CNI-DN-x", False),
+        ("-d 1.2.3.4/32 -p tcp {} -m multiport --dports 8080 -j CNI-DN-x", True),
+        ("-p tcp {} -m multiport --dports 8000:8100 -j CNI-DN-x", True),
+        ("-p tcp -m tcp --dport 8080 -j foreign", True),
+        ("-p tcp -m tcp --dport 80 -j foreign", False),
+        ("-j foreign", False),
+    ],
+)
+def test_a_port_that_a_jump_leads_away(jump, expected):
+    said = r'-m comment --comment "dnat name: \"test\" id: \"other\""'
+    mapping = conf(mappings=[(8080, 80, "tcp", "")]).mappings
+    jumps = [":CNI-HOSTPORT-DNAT - [0:0]", f"-A CNI-HOSTPORT-DNAT {jump.format(said)}"]
+    assert iptables_rules.may_be_held(jumps, mapping) is expected
 
 
 def test_a_comment_that_is_too_long_is_cut():
