@@ -1,6 +1,7 @@
 """``make bench``: ours and the reference's executables in turns; medians, ratios and spread.
 
-python -m bench [--reference DIR] [--rounds N] [--only PATTERN] [--write | --out DIR]
+python -m bench [--reference DIR] [--rounds N] [--only PATTERN] [--serve=OPTIONS]
+                [--write | --out DIR]
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ def main() -> None:
     parser.add_argument("--reference", default="/usr/lib/cni", help="the other suite's executables")
     parser.add_argument("--rounds", type=int, default=11, help="samples of everything, at least 2")
     parser.add_argument("--only", default="", help=f"groups that match: {', '.join(GROUPS)}")
+    parser.add_argument("--serve", default="", metavar="OPTIONS", help="options of cnictl serve")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--write", action="store_true", help="keep the figures in docs/")
     where.add_argument("--out", type=Path, help="write the page and its pictures to a directory")
     options = parser.parse_args()
-    if options.write and options.only:
-        parser.error("the page's figures are those of one whole run: --write without --only")
+    if options.write and (options.only or options.serve):
+        parser.error("the page's figures are those of one whole run: --write alone")
     if options.rounds < 2:
         parser.error("a spread needs 2 rounds")
-    bench = Bench(options.reference, options.rounds)
+    bench = Bench(options.reference, options.rounds, tuple(options.serve.split()))
     found: Found = {}
     for name, measure in GROUPS.items():
         if re.search(options.only, name):

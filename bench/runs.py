@@ -26,12 +26,13 @@ class Bench:
     Args:
         reference: the other suite's executables.
         rounds: how many samples of everything.
+        options: of ``cnictl serve``.
     """
 
-    def __init__(self, reference: str, rounds: int) -> None:
+    def __init__(self, reference: str, rounds: int, options: tuple[str, ...] = ()) -> None:
         self.suites = {SERVED: OURS, STANDALONE: OURS, REFERENCE: reference}
         self.rounds = rounds
-        self.server = Server(OURS)
+        self.server = Server(OURS, options=options)
         self.served = 0
         self.memory: dict[str, int] = {}
         self.notes: list[str] = []

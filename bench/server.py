@@ -25,14 +25,17 @@ class Server:
     Args:
         directory: the executables.
         host: where; None for this process's host.
+        options: of ``cnictl serve``.
     """
 
-    def __init__(self, directory: str, host: Host | None = None) -> None:
+    def __init__(
+        self, directory: str, host: Host | None = None, options: tuple[str, ...] = ()
+    ) -> None:
         self._enter = host.enter if host else ()
         self._cnictl = os.path.join(directory, "cnictl")
         self._log = open("/run/server.log", "ab")  # noqa: SIM115 - closed with the server
         self._process = subprocess.Popen(
-            [*self._enter, self._cnictl, "serve"], stdout=self._log, stderr=self._log
+            [*self._enter, self._cnictl, "serve", *options], stdout=self._log, stderr=self._log
         )
         while not (self.status()["server"] or {}).get("children", {}).get("waiting"):
             time.sleep(0.05)
