@@ -58,6 +58,7 @@ class _Declared(type):
     """Takes the fields out of a class's body, where their defaults would hide the slots."""
 
     __frozen_fields__: dict[str, Field]
+    __frozen_order__: tuple[str, ...]
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], body: dict[str, Any], *, kw_only: bool = True
@@ -80,9 +81,13 @@ class Frozen(metaclass=_Declared):
     def __init__(self, *args: Any, **given: Any) -> None:
         kind = type(self)
         fields = kind.__frozen_fields__
-        if args:
-            given = _in_order(kind, args, given)
         put = object.__setattr__
+        if args:
+            if not given and len(args) == len(kind.__frozen_order__):  # as nearly always
+                for name, value in zip(fields, args):  # noqa: B905 - of the same length
+                    put(self, name, value)
+                return
+            given = _in_order(kind, args, given)
         left = len(given)
         for name, field in fields.items():
             if name in given:
