@@ -3,7 +3,7 @@
 Like a fresh process of the plugin it has the caller's environment, directory, umask and limits; it
 never has the caller's descriptors: a runtime waits for the end of its pipes.
 
-What a fork saves it takes back in copied pages, two to three milliseconds in every call; so a child
+What a fork saves it takes back in copied pages, a millisecond and more in every call; so a child
 serves one call after the other, as long as nothing can be left of the one before: only after a call
 that succeeded, with the server's own limits and as many descriptors as before it, and not for ever.
 """
@@ -52,9 +52,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Post(NamedTuple):
     """Where a child stands.
 
-    ``listener`` is where connections come from, ``reports`` the pipe to the server, ``ready`` the
-    message READY, ``limits`` the server's own limits by the number of the resource, ``calls`` how
-    many a child serves at the most.
+    ``listener`` is where connections come from, ``seats`` are those of its pool, ``reports`` is
+    the pipe to the server, ``ready`` the message READY, ``limits`` the server's own limits by the
+    number of the resource, ``calls`` how many a child serves at the most.
     """
 
     listener: socket.socket
