@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cni_plugins.protocol.result import Result
 
 _bits = integer(0, 2**64 - 1)
-_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
 
 class Limits(Frozen):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 TABLE = "nat"
 ENTRY, SETMARK, MASQ = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"
-_OLD_PARENT = "CNI-HOSTPORT-SNAT"
 _LENGTH, _COMMENT_BYTES, _PORTS_A_RULE = 28, 255, 15
 _TO_SETMARK = '-m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark'
 _TO_MASQ = f'-m comment --comment "CNI portfwd requiring masquerade" -j {MASQ}'
