@@ -634,15 +634,16 @@ def test_an_upgrade_in_place_under_load(node, cleanup):
         node.pod(f"storm{n}")
     server = cleanup.enter_context(Server(node.enter(), installed))
     old = server.status()["server"]["build"]
+    runtime = next((staged / "cni-plugins-runtime").iterdir())
+    shutil.copytree(runtime, installed / "cni-plugins-runtime" / runtime.name)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(storm_call, node, "ADD", n, str(installed)) for n in range(100)]
         wait_for("the first calls", lambda: sum(call.done() for call in calls) >= 10)
-        runtime = next((staged / "cni-plugins-runtime").iterdir())
-        shutil.copytree(runtime, installed / "cni-plugins-runtime" / runtime.name)
         for entry in sorted(p for p in staged.iterdir() if p.is_file()):
             entry.rename(installed / entry.name)
         outcomes = [call.result() for call in calls]
     assert [o.stdout for o in outcomes if o.exit_code != 0] == []
+    assert server.fallbacks(), "the server was replaced while calls came"
     time.sleep(5)
     served = server.calls()["answered"] if server.status()["server"]["build"] != old else 0
     earlier = server.fallbacks()
