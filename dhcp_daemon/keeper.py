@@ -18,6 +18,7 @@ from cni_plugins.errors import (
     NetnsError,
     StateError,
 )
+from cni_plugins.host.links import Links
 from cni_plugins.host.netns import NetNS
 from cni_plugins.host.packets import PacketSocket
 from dhcp_daemon.exchange import Answer, Exchange, Timing
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from cni_plugins.protocol.addresses import Address
 
-_CARRIER_S = 2.0
-_CARRIER_POLL_S = 0.01
+_CARRIER_S, _UNKNOWN_S = 2.0, 1.0
+_CARRIER_POLL_S = 0.005
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Keeper:
             NetNS.open(self._prefix + wish.netns) as netns,
             PacketSocket.open(netns, wish.ifname, dhcp.CLIENT_PORT) as link,
         ):
-            await _bring_up(link)
+            await _bring_up(netns, wish.ifname)
             mac = link.link_mac()
             left_s = limit_s - (leases.now() - began)
             answer = await Exchange(link, wish, mac, self._timing).acquire(left_s, preferred)
@@ -312,12 +313,21 @@ def _refuse_living(lease: Lease, prefix: str) -> None:
     )
 
 
-async def _bring_up(link: PacketSocket) -> None:
-    """Up, and with a carrier: what is sent before is lost.
+async def _bring_up(netns: NetNS, ifname: str) -> None:
+    """Up, and operational at both ends: what is sent before is lost.
 
-    There is no event to wait for without netlink, and a veth takes a millisecond.
+    A carrier does not suffice: a bridge at the link's other end drops everything until the kernel
+    has told it of that.  It takes a millisecond for a veth and a second at most, so a link that is
+    still in an unknown state then has a driver that never tells.
+
+    Source: Documentation/networking/operstates.rst and net/core/link_watch.c of the kernel.
     """
-    link.set_link_up(up=True)
-    until = time.monotonic() + _CARRIER_S
-    while not link.has_carrier() and time.monotonic() < until:  # noqa: ASYNC110
-        await asyncio.sleep(_CARRIER_POLL_S)
+    with Links.open(netns) as links:
+        link = links.get(ifname)
+        links.set(link, up=True)
+        began = time.monotonic()
+        while (states := {*links.operstates(link)}) != {"up"}:
+            limit_s = _UNKNOWN_S if states <= {"up", "unknown"} else _CARRIER_S
+            if time.monotonic() - began >= limit_s:
+                break
+            await asyncio.sleep(_CARRIER_POLL_S)

@@ -174,7 +174,7 @@ class Renewal:
         """Nobody renewed it: the address must not be used any more."""
         lease = replace(self.lease, expired=True)
         with lease.open_link(self._prefix) as link:
-            link.set_link_up(up=False)
+            link.set_link_down()
         self.lease = lease
         self._log(f"{lease.wish}: {lease.terms.address} expired, {lease.wish.ifname} is set down")
         self._files.write(lease)

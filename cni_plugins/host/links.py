@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host import messages, rtnl
@@ -27,6 +28,7 @@ from cni_plugins.host.netlink import (
 from cni_plugins.host.rtnl import GROUP_IPV6_ADDRESS, GROUP_LINK
 from cni_plugins.host.snapshots import (
     read_address,
+    read_link,
     read_routes,
     route_type,
 )
@@ -154,6 +156,22 @@ class Links(LinkRequests):
                     return
                 if not events.wait(deadline):
                     raise KernelError(f"wait for link {link.name}: it is {state}, not up")
+
+    def operstates(self, link: Link) -> list[str]:
+        """Operational states of a link and, of a veth, of its other end where that may be read.
+
+        A bridge passes packets of a port on from the moment in which the port is "up".
+        """
+        state = self.get_index(link.index)
+        states = [state.operstate]
+        if state.kind == "veth":
+            number = state.peer_netns
+            where = u32(messages.IFLA_TARGET_NETNSID, number) if number >= 0 else b""
+            body = messages.link_message(state.peer, where, messages.SKIP_STATISTICS)
+            with suppress(KernelError):
+                found = self.rtnl.request(f"look at the peer of {link.name}", rtnl.GET_LINK, body)
+                states += (read_link(m).operstate for m in found)
+        return states
 
     def wait_gone(self, index: int, deadline: Deadline, *, limit_s: float = GONE_LIMIT_S) -> bool:
         """Wait for the kernel to remove the link of a pod that ended; False when it stays.

@@ -24,7 +24,7 @@ _ETH_P_IP = 0x0800
 _PACKET_AUXDATA, _TP_STATUS_CSUMNOTREADY = 8, 8
 _SOL_PACKET, _SO_ATTACH_FILTER = 263, 26
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8913, 0x8914, 0x8927, 0x8933
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_IFF_UP = 0x1
 _IFREQ = 40
 _LARGEST = 65535
 _AUXDATA = struct.Struct("=IIIHHHH")
@@ -108,17 +108,10 @@ class PacketSocket:
         """MAC address of the link."""
         return self._ioctl(_SIOCGIFHWADDR)[18:24]
 
-    def has_carrier(self) -> bool:
-        """Whether the link is up and can carry packets."""
+    def set_link_down(self) -> None:
+        """Bring the link down."""
         (flags,) = struct.unpack_from("=H", self._ioctl(_SIOCGIFFLAGS), 16)
-        return bool(flags & _IFF_RUNNING)
-
-    def set_link_up(self, *, up: bool) -> None:
-        """Bring the link up or down."""
-        (flags,) = struct.unpack_from("=H", self._ioctl(_SIOCGIFFLAGS), 16)
-        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
-        if wanted != flags:
-            self._ioctl(_SIOCSIFFLAGS, struct.pack("=H", wanted))
+        self._ioctl(_SIOCSIFFLAGS, struct.pack("=H", flags & ~_IFF_UP))
 
     def _ioctl(self, number: int, value: bytes = b"") -> bytes:
         request = self._ifname.encode().ljust(16, b"\0") + value

@@ -25,6 +25,7 @@ from cni_plugins.host.messages import (
     IFLA_INFO_SLAVE_DATA,
     IFLA_INFO_SLAVE_KIND,
     IFLA_LINK,
+    IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -49,6 +50,7 @@ from cni_plugins.protocol.addresses import BITS, Address, Network
 
 _IFLA_OPERSTATE, _IFLA_PROMISCUITY = 16, 30
 _OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
+_NO_NUMBER = 0x7FFFFFFF
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 0x1, 0x100, 0x200
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 
@@ -74,7 +76,8 @@ class Detail(Frozen, kw_only=False):
 class Link(Frozen):
     """A link as the kernel described it; 0, "" and None stand for "none".
 
-    ``peer`` is the index of a veth's other end (IFLA_LINK), ``promiscuity`` the kernel's count,
+    ``peer`` is the index of a veth's other end (IFLA_LINK) and ``peer_netns`` the number by which
+    this namespace knows that one's, -1 for its own; ``promiscuity`` the kernel's count,
     ``is_promisc`` the flag an administrator set.
     """
 
@@ -87,6 +90,7 @@ class Link(Frozen):
     operstate: str
     master: int
     peer: int
+    peer_netns: int
     promiscuity: int
     is_promisc: bool
     is_allmulti: bool
@@ -139,6 +143,7 @@ def read_link(message: bytes) -> Link:
         operstate=_OPERSTATES[state] if state < len(_OPERSTATES) else "unknown",
         master=number_of(found.get(IFLA_MASTER)),
         peer=number_of(found.get(IFLA_LINK)),
+        peer_netns=_netns_number(found.get(IFLA_LINK_NETNSID)),
         promiscuity=number_of(found.get(_IFLA_PROMISCUITY)),
         is_promisc=bool(flags & _IFF_PROMISC),
         is_allmulti=bool(flags & _IFF_ALLMULTI),
@@ -148,6 +153,11 @@ def read_link(message: bytes) -> Link:
         port=_port(info.get(IFLA_INFO_SLAVE_DATA, b"")) if is_port else None,
         detail=_detail(kind, number_of(data.get(INFO_VALUE))) if data else Detail(),
     )
+
+
+def _netns_number(value: bytes | None) -> int:
+    number = number_of(value) if value else _NO_NUMBER
+    return number if number < _NO_NUMBER else -1
 
 
 def _detail(kind: str, value: int) -> Detail:

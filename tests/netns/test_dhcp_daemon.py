@@ -125,6 +125,16 @@ def test_every_other_try_asks_for_broadcast(node, lan, daemon, wired):
     assert len({message["xid"] for message in tries}) == 1
 
 
+def test_no_first_try_is_lost_on_a_link_that_just_came_up(node, lan, daemon):
+    server = lan.scripted()
+    pods = [node.pod(f"q{i}") for i in range(20)]
+    for i, pod in enumerate(pods):
+        cable(pod, port=f"q{i}")
+        node.cni("dhcp", "ADD", dhcp(), netns=pod, container_id=f"c{i}").ok()
+    assert len(server.heard("DISCOVER")) == len(pods)
+    assert not any(message["broadcast"] for message in server.heard("DISCOVER"))
+
+
 def test_broadcast_from_the_first_try_on_when_asked_for(node, lan, wired):
     daemon = Daemon(node, "-broadcast")
     server = lan.scripted()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_a_veth_pair_is_one_request_with_everything_final(node, pod):
     host_end, inside = node.link("veth1"), pod.link("eth0")
     assert (near.index, near.peer) == (host_end["ifindex"], inside["ifindex"])
     assert (far.index, far.peer) == (inside["ifindex"], host_end["ifindex"])
+    assert near.peer_netns == host_end["link_netnsid"]
+    assert far.peer_netns == inside["link_netnsid"]
     assert host_end["mtu"] == inside["mtu"] == 1400
     assert inside["address"] == "02:00:00:00:00:09" != host_end["address"]
 
@@ -197,6 +200,21 @@ def test_waiting_for_a_link_takes_as_long_as_the_link(node, pod, delay_s):
         return host.get("veth1").operstate
 
     assert with_pod(node, pod, work) == "up"
+
+
+@pytest.mark.parametrize("is_far", [True, False], ids=["two_namespaces", "one_namespace"])
+def test_how_operational_both_ends_of_a_pair_are(node, pod, is_far):
+    def work(host, container, netns):
+        near = host.add_veth("veth1", peer="eth0", peer_netns=netns if is_far else None)
+        far = container if is_far else host
+        far.set(far.get("eth0"), up=True)
+        before = far.operstates(far.get("eth0"))
+        host.set(near, up=True)
+        while far.operstates(far.get("eth0")) != ["up", "up"]:
+            time.sleep(0.001)
+        return before
+
+    assert "up" not in with_pod(node, pod, work)
 
 
 def test_a_link_that_never_comes_up(node, pod):

@@ -78,6 +78,7 @@ def link(**over: Any) -> Link:
         "operstate": "up",
         "master": 0,
         "peer": 0,
+        "peer_netns": -1,
         "promiscuity": 0,
         "is_promisc": False,
         "is_allmulti": False,
