@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -138,9 +139,27 @@ class Containerd:
         until(is_running)
 
     def execute(self, name: str, *argv: str) -> str:
-        """Output of a command in a container."""
+        """Output of a command in a container.
+
+        ctr loses what a process wrote right before its end, so it stays until all has come.
+        """
         which = ("--exec-id", f"e{time.monotonic_ns()}")
-        return self._node.sh(*self._ctr, "task", "exec", *which, name, *argv).stdout
+        inside = ("sh", "-c", r'"$@"; printf "\0%s\0" $?; read -r _', "-", *argv)
+        command = ["timeout", "30", *self._ctr, "task", "exec", *which, name, *inside]
+        with subprocess.Popen(
+            [*self._node.enter(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            said = b""
+            while said.count(b"\0") < 2:
+                chunk = os.read(process.stdout.fileno(), 1 << 16)
+                assert chunk, f"{argv} ended without its status: {said!r}"
+                said += chunk
+            process.stdin.close()
+        output, status, _ = said.split(b"\0")
+        assert status == b"0", said
+        return output.decode()
 
     def remove(self, name: str) -> None:
         """The container ends; ctr, which waits for that, sends DEL."""
