@@ -51,13 +51,14 @@ def observe(netns: str, *, link_index: int = 0, link_name: str = "", caller: int
         link_name: of the host's end.
         caller: pid of the runtime, 0 for this process's parent.
     """
-    dev, ino = _identity(netns)
+    dev, ino, cookie = _namespace(netns) if netns else (0, 0, 0)
     return Witness(
         boot_id=_boot_id(),
         boot_time=_boot_time(),
         netns=netns,
         netns_dev=dev,
         netns_ino=ino,
+        netns_cookie=cookie,
         net=_identity("/proc/thread-self/ns/net")[1],
         mnt=_identity("/proc/self/ns/mnt")[1],
         pid_ns=_identity("/proc/self/ns/pid")[1],
@@ -87,7 +88,7 @@ class Liveness:
             return Verdict.DEAD if is_older else Verdict.UNKNOWN
         if self.is_elsewhere(witness) or not witness.netns_ino:
             return Verdict.UNKNOWN
-        if witness.netns_ino in self._namespaces:
+        if self._is_there(witness):
             return Verdict.ALIVE
         if not witness.link_index:
             return Verdict.SUSPECT
@@ -129,6 +130,17 @@ class Liveness:
             except NetnsError:
                 continue  # it ended between the look and now
         return frozenset(found)
+
+    def _is_there(self, witness: Witness) -> bool:
+        """Whether an attachment's namespace lives.
+
+        Where one with its inode number lives that cannot be looked at, it counts as that one.
+        """
+        path = self._namespaces.get(witness.netns_ino)
+        if path is None:
+            return False
+        there = _namespace(path)
+        return there[1] != witness.netns_ino or witness.is_of(*there)
 
     @cached_property
     def _here(self) -> Witness:
@@ -213,6 +225,15 @@ def _has_link(witness: Witness) -> bool:
         return socket.if_indextoname(witness.link_index) == witness.link_name
     except OSError:
         return False
+
+
+def _namespace(path: str) -> tuple[int, int, int]:
+    """Device, inode number and cookie of a network namespace, 0 for what cannot be told."""
+    try:
+        with NetNS.open(path) as netns:
+            return netns.identity()
+    except NetnsError:
+        return 0, 0, 0
 
 
 def _identity(path: str) -> tuple[int, int]:

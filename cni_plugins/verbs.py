@@ -151,7 +151,7 @@ def _make_way(verbs: Verbs, ctx: Context, journal: Journal) -> None:
 def _may_be_alive(ctx: Context, record: Record) -> bool:
     from cni_plugins.liveness import Liveness, Verdict  # noqa: PLC0415 - rare
 
-    if (record.witness.netns_dev, record.witness.netns_ino) == ctx.netns.id:
+    if record.witness.is_of(*ctx.netns.identity()):
         return record.witness.boot_id == ctx.witness().boot_id
     verdict = Liveness().verdict(record.witness)
     if verdict is Verdict.LINGERING:
@@ -215,7 +215,7 @@ def _has_its_netns(record: Record) -> bool:
 
     try:
         with NetNS.open(record.env.get("CNI_NETNS", "")) as netns:
-            return netns.id == (record.witness.netns_dev, record.witness.netns_ino)
+            return record.witness.is_of(*netns.identity())
     except NetnsError:
         return False
 

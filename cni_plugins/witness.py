@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Witness(Frozen):
     """The circumstances of an ADD.
 
-    ``boot_id`` and ``boot_time`` (seconds since the epoch) name the boot; ``netns``, ``netns_dev``
-    and ``netns_ino`` the container's namespace; ``net``, ``mnt``, ``pid_ns`` and ``user`` the
+    ``boot_id`` and ``boot_time`` (seconds since the epoch) name the boot; ``netns``, ``netns_dev``,
+    ``netns_ino`` and ``netns_cookie`` (0 where the kernel has none) the container's namespace;
+    ``net``, ``mnt``, ``pid_ns`` and ``user`` the
     inode numbers of the namespaces the plugin itself stood in; ``link_index`` and ``link_name``
     the host's end, 0 and "" for kinds without one; ``runtime`` the executable that called;
     ``pid`` and ``start`` (clock ticks since boot) the plugin's process; ``created`` seconds since
@@ -28,6 +29,7 @@ class Witness(Frozen):
     netns: str = ""
     netns_dev: int = 0
     netns_ino: int = 0
+    netns_cookie: int = 0
     net: int = 0
     mnt: int = 0
     pid_ns: int = 0
@@ -38,6 +40,11 @@ class Witness(Frozen):
     pid: int = 0
     start: int = 0
     created: float = 0.0
+
+    def is_of(self, dev: int, ino: int, cookie: int) -> bool:
+        """Whether a namespace is the container's; cookies count where both are known."""
+        is_another = self.netns_cookie and cookie and cookie != self.netns_cookie
+        return (dev, ino) == (self.netns_dev, self.netns_ino) and not is_another
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object of all fields."""

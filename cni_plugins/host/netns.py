@@ -1,13 +1,15 @@
 """Network namespaces: opening one by path, and standing in it for a moment.
 
-Source: namespaces(7), setns(2), ioctl_ns(2).
+Source: namespaces(7), setns(2), ioctl_ns(2), socket(7); SO_NETNS_COOKIE in net/core/sock.c.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
 from contextlib import contextmanager
+from sys import byteorder
 
 from cni_plugins.errors import NetnsError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
 _OWN = "/proc/thread-self/ns/net"
 _libc: list[tuple[Callable[[int, int], int], Callable[[], int]]] = []
 """What :func:`_load_libc` found, once it was needed."""
@@ -71,6 +74,25 @@ class NetNS:
         """Device and inode number, by which namespaces are told apart while both live."""
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
+
+    def identity(self) -> tuple[int, int, int]:
+        """Device and inode number, and the cookie: the number that no other one gets before a boot.
+
+        An inode number is another namespace's as soon as this one has ended.  The cookie is 0 on
+        kernels before 5.14 and where the namespace may not be entered.
+        """
+        try:
+            with self.entered():
+                probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+        except NetnsError:
+            return *self.id, 0
+        try:
+            cookie = probe.getsockopt(SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            cookie = b""
+        finally:
+            probe.close()
+        return *self.id, int.from_bytes(cookie, byteorder)
 
     def close(self) -> None:
         """Let go of the namespace; repeatable."""

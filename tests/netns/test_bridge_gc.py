@@ -18,6 +18,10 @@ def attach(node, conf, count):
         node.cni("bridge", "ADD", conf, netns=pod, container_id=f"c{i}").ok()
 
 
+def number(node, name):
+    return int(node.sh("stat", "-Lc", "%i", f"/run/netns/{name}").stdout)
+
+
 def entries(*container_ids):
     return [{"containerID": c, "ifname": "eth0"} for c in container_ids]
 
@@ -76,6 +80,22 @@ def test_without_a_list_only_the_dead_go(node, absent):
     wait_for("the kernel to remove the link", lambda: len(node.links()) < links)
 
     node.cni("bridge", "GC", {**conf, **absent}, container_id="", ifname="").ok()
+
+    assert node.leases() == {"10.9.0.3"}
+    assert len(node.iptables()) == 3
+
+
+def test_a_new_namespace_with_the_number_of_a_dead_one_is_another(node):
+    conf = bridge(ipMasq=True)
+    attach(node, conf, 2)
+    dead = number(node, "pod1")
+    links = len(node.links())
+    node.sh("ip", "netns", "del", "pod1")
+    wait_for("the kernel to remove the link", lambda: len(node.links()) < links)
+    # the kernel gives the lowest free number, here or to whoever else makes one at the moment
+    any(number(node, node.pod(f"new{i}").name) == dead for i in range(100))
+
+    node.cni("bridge", "GC", conf, container_id="", ifname="").ok()
 
     assert node.leases() == {"10.9.0.3"}
     assert len(node.iptables()) == 3
