@@ -7,7 +7,6 @@ lists what differs and why.
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
 
 from bridge import gateway, inspection, spoofcheck, vlan
 from bridge.conf import BridgeConf, parse, parse_cleanup
@@ -63,9 +62,7 @@ def delete(ctx: Context, conf: BridgeConf) -> None:
 
 def check(ctx: Context, conf: BridgeConf) -> None:
     """Everything ADD made is there and as it was made."""
-    with ExitStack() as stack:
-        if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
+    with ipmasq.looking(ctx, conf.masq_backend, conf.chained if conf.ip_masq else None):
         if conf.ipam.type:
             ctx.ipam.check()
         endpoint.refuse(f"check {ctx.ifname} on {conf.bridge}", inspection.problems(ctx, conf))

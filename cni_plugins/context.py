@@ -7,20 +7,19 @@ streams or working directory.  Handles are opened when first asked for and close
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from functools import cached_property
 
 from cni_plugins import build_info
 from cni_plugins.errors import NetnsError
 from cni_plugins.frozen import replace
 from cni_plugins.protocol import names
 from cni_plugins.protocol.config import find
+from cni_plugins.scopes import cached_property
 from cni_plugins.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from cni_plugins.background import Background
     from cni_plugins.deadline import Deadline
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from cni_plugins.masquerade import Tools
     from cni_plugins.protocol.request import Call
     from cni_plugins.witness import Witness
+
+    Handle = TypeVar("Handle", NetNS, Links, "Context")
 
 
 class Context:
@@ -90,13 +91,23 @@ class Context:
         self.lock: int | None = None
         """Descriptor of the attachment's lock, while a verb holds it."""
         self.began = time.time()
-        self._handles = ExitStack()
+        self._handles: list[NetNS | Links | Context] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._handles.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close what the call opened."""
+        while self._handles:
+            self._handles.pop().close()
+
+    def _kept(self, handle: Handle) -> Handle:
+        """It is closed with the call."""
+        self._handles.append(handle)
+        return handle
 
     @property
     def command(self) -> str:
@@ -145,7 +156,7 @@ class Context:
         """
         from cni_plugins.host.netns import NetNS  # noqa: PLC0415 - loads ctypes
 
-        return self._handles.enter_context(NetNS.open(self.netns_path))
+        return self._kept(NetNS.open(self.netns_path))
 
     def find_netns(self) -> NetNS | None:
         """The container's namespace, None when it is not given or gone."""
@@ -163,14 +174,14 @@ class Context:
         """Rtnetlink in the namespace the plugin was called in."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
-        return self._handles.enter_context(Links.open(background=self.background))
+        return self._kept(Links.open(background=self.background))
 
     @cached_property
     def container(self) -> Links:
         """Rtnetlink in the container's namespace."""
         from cni_plugins.host.links import Links  # noqa: PLC0415 - loads pyroute2
 
-        return self._handles.enter_context(Links.open(self.netns, background=self.background))
+        return self._kept(Links.open(self.netns, background=self.background))
 
     @cached_property
     def runner(self) -> Runner:
@@ -239,7 +250,7 @@ class Context:
         derived.record = self.record
         derived.began = self.began
         derived.lock = self.lock
-        return self._handles.enter_context(derived)
+        return self._kept(derived)
 
     @property
     def build(self) -> str:

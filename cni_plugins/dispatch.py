@@ -200,9 +200,9 @@ def _refuse_own_netns(call: Call) -> None:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    import json  # noqa: PLC0415 - VERSION does without
+    from cni_plugins import jsontext  # noqa: PLC0415 - VERSION does without
 
-    text = json.dumps(document, indent=4, ensure_ascii=False)
+    text = jsontext.dumps(document, indent=4, ensure_ascii=False)
     for character in "<>&":  # as Go's encoder writes them
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "backslashreplace")

@@ -6,10 +6,10 @@ Source: pkg/invoke of containernetworking/cni; its error texts are what callers 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 
+from cni_plugins import jsontext
 from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.protocol import spec
 from cni_plugins.protocol.versions import decode_any
@@ -85,11 +85,11 @@ def plugin_error(done: Completed) -> CniError:
     if not done.stdout.strip():
         said = done.stderr.decode("utf-8", "replace")
         if said:
-            return CniError(0, f"netplugin failed: {json.dumps(said)}: {done.ending}")
+            return CniError(0, f"netplugin failed: {jsontext.dumps(said)}: {done.ending}")
         return CniError(0, f"netplugin failed with no error message: {done.ending}")
     text = done.stdout.decode("utf-8", "replace")
     try:
-        document = json.loads(text)
+        document = jsontext.loads(text)
         if not isinstance(document, dict):
             raise ValueError("it is no JSON object")  # noqa: TRY004, TRY301
         code = document.get("code", 0)
@@ -98,7 +98,8 @@ def plugin_error(done: Completed) -> CniError:
     except ValueError as e:
         return CniError(
             0,
-            f"netplugin failed but error parsing its diagnostic message {json.dumps(text)}: {e}",
+            "netplugin failed but error parsing its diagnostic message "
+            f"{jsontext.dumps(text)}: {e}",
         )
     return CniError(code, str(document.get("msg", "")), str(document.get("details", "")))
 
@@ -110,7 +111,7 @@ def added_document(stdout: bytes, config_version: str) -> dict[str, Any]:
         CniError: 0, it is no JSON object.
     """
     try:
-        document = json.loads(stdout.decode("utf-8", "replace")) if stdout.strip() else None
+        document = jsontext.loads(stdout.decode("utf-8", "replace")) if stdout.strip() else None
         if document is None and stdout.strip() != b"null":
             raise ValueError("unexpected end of JSON input")  # noqa: TRY301
         document = {} if document is None else document
@@ -145,7 +146,7 @@ def probe_versions(runner: Runner, path: str, env: Mapping[str, str]) -> tuple[s
     dummies = dict.fromkeys(("CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "dummy")
     empty = dict.fromkeys(("CNI_CONTAINERID", "CNI_ARGS"), "")
     asked = {**env, "CNI_COMMAND": "VERSION", **dummies, **empty}
-    stdin = json.dumps({"cniVersion": spec.CURRENT}).encode()
+    stdin = jsontext.dumps({"cniVersion": spec.CURRENT}).encode()
     try:
         done = invoke(runner, path, stdin, asked)
     except CniError as e:
@@ -162,7 +163,7 @@ def decode_versions(stdout: bytes) -> tuple[str, ...]:
         CniError: 6, it makes no sense.
     """
     try:
-        document = json.loads(stdout)
+        document = jsontext.loads(stdout)
         if not isinstance(document, dict):
             raise ValueError("expected an object")  # noqa: TRY004, TRY301
     except ValueError as e:

@@ -6,14 +6,13 @@ noted.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from cni_plugins import endpoint, masquerade
 from cni_plugins.errors import Unavailable
 from cni_plugins.host.journal import LIVE
 from cni_plugins.masquerade import Removal
 from cni_plugins.masquerade_rules import Owner
 from cni_plugins.protocol.addresses import parse_network
+from cni_plugins.scopes import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,8 +107,14 @@ def restore(ctx: Context) -> None:
 
 
 @contextmanager
-def looking(ctx: Context, backend: str, result: Result) -> Iterator[None]:
-    """CHECK's look at the rules is begun; the block looks at other things before it."""
+def looking(ctx: Context, backend: str, result: Result | None) -> Iterator[None]:
+    """CHECK's look at the rules is begun; the block looks at other things before it.
+
+    None as the result says that there is nothing to look at.
+    """
+    if result is None:
+        yield
+        return
     used = str(_noted(ctx) or backend)
     families: list[int] = []
     if used in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():

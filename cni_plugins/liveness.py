@@ -11,11 +11,11 @@ from __future__ import annotations
 import _socket as socket  # for one call; the module around it takes 3 ms to import
 import os
 import time
-from functools import cached_property
 
 from cni_plugins.errors import NetnsError
 from cni_plugins.host.netns import NetNS
 from cni_plugins.protocol.addresses import Address, parse_address
+from cni_plugins.scopes import cached_property
 from cni_plugins.witness import Witness
 
 TYPE_CHECKING = False
@@ -204,7 +204,7 @@ def _nsfs() -> int:
 
 def _local_addresses() -> Iterator[Address]:
     """The addresses of the namespace the thread stands in."""
-    with open("/proc/thread-self/net/fib_trie", encoding="ascii") as trie:
+    with open("/proc/thread-self/net/fib_trie", encoding="utf-8") as trie:
         last = ""
         for line in trie:
             words = line.split()
@@ -213,7 +213,7 @@ def _local_addresses() -> Iterator[Address]:
             elif words[:3] == ["/32", "host", "LOCAL"]:
                 yield parse_address(last)
     try:
-        with open("/proc/thread-self/net/if_inet6", encoding="ascii") as table:
+        with open("/proc/thread-self/net/if_inet6", encoding="utf-8") as table:
             for line in table:
                 yield Address(6, int(line.split()[0], 16))
     except FileNotFoundError:
@@ -246,7 +246,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 def _boot_id() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -5,10 +5,11 @@ Order: attachment, then a network's store, then a tool's.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import os
 
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
+from cni_plugins.scopes import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,15 +81,18 @@ def _locked(ctx: Context, name: str, deadline: Deadline) -> Iterator[int | None]
     A node whose /run cannot be written goes on without the lock: refusing DEL would leave a pod
     in Terminating for ever.
     """
-    with ExitStack() as stack:
-        store = Store(LOCKS)
-        fd = None
-        try:
-            fd = stack.enter_context(store.locked(name, deadline))
-            stack.callback(_discard, ctx, store, name)
-        except StateError as e:
-            ctx.warn(f"went on without the lock {name}: {e}")
+    store = Store(LOCKS)
+    try:
+        fd = store.lock(name, deadline)
+    except StateError as e:
+        ctx.warn(f"went on without the lock {name}: {e}")
+        yield None
+        return
+    try:
         yield fd
+    finally:
+        _discard(ctx, store, name)
+        os.close(fd)
 
 
 def _discard(ctx: Context, store: Store, name: str) -> None:

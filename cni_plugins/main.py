@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 
 from cni_plugins import catalog
@@ -13,8 +12,11 @@ from cni_plugins.protocol.request import Reply, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from types import FrameType
+else:
+    import _signal as signal  # the module around it makes enums, a tenth of a fresh process's call
 
 _CHUNK = 1 << 16
 
@@ -63,7 +65,9 @@ def _listen(command: str, deadline: Deadline) -> None:
     stop = stopper(command, deadline)
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        stop(signal.Signals(number).name)
+        from signal import Signals  # noqa: PLC0415 - few calls are ended
+
+        stop(Signals(number).name)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)

@@ -5,15 +5,13 @@ What stands in the kernel is :mod:`.masquerade_rules`'; applying it is one trans
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cached_property
-
 from cni_plugins import masquerade_rules as rules
 from cni_plugins.errors import CniError, ConfigError, ExecError
 from cni_plugins.frozen import Frozen
 from cni_plugins.host.iptables import Iptables, collect
 from cni_plugins.host.nftables import Nftables, NotThere
 from cni_plugins.masquerade_rules import Owner
+from cni_plugins.scopes import cached_property, suppress
 from cni_plugins.undo import Cleanup
 
 TYPE_CHECKING = False

@@ -16,8 +16,7 @@ nftables, one table for everything, one rule per address, told apart by its comm
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 
@@ -79,7 +78,7 @@ def chain_name(network: str, container_id: str, prefix: str = "") -> str:
 def iptables_comment(network: str, container_id: str) -> str:
     """The comment of every iptables rule, as it stands in a rule file."""
     text = f'name: "{network}" id: "{container_id}"'
-    return json.dumps(text)
+    return jsontext.dumps(text)
 
 
 def iptables_plan(owner: Owner, ips: tuple[Network, ...], family: int) -> tuple[str, ...]:
@@ -176,7 +175,7 @@ def declares(line: str, chain: str) -> bool:
 
 def collection(present: Sequence[str], network: str, keep: set[str]) -> list[str]:
     """Remove chains with this network's comment that nobody to be kept owns."""
-    named = json.dumps(f'name: "{network}" id: "')[1:-1]
+    named = jsontext.dumps(f'name: "{network}" id: "')[1:-1]
     doomed = {
         rule.split()[1]
         for rule in present

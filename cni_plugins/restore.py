@@ -6,9 +6,7 @@ firewall rules are gone, and no runtime notices.  The journal knows what they we
 
 from __future__ import annotations
 
-import json
-
-from cni_plugins import catalog
+from cni_plugins import catalog, jsontext
 from cni_plugins.context import Context
 from cni_plugins.errors import CniError
 from cni_plugins.frozen import Frozen
@@ -118,7 +116,7 @@ def context(  # noqa: PLR0913 - the facts of a call, all of them needed
         network=network,
         cni_version=str(find(record.config, "cniVersion") or ""),
         document=record.config,
-        stdin=json.dumps(record.config).encode(),
+        stdin=jsontext.dumps(record.config).encode(),
         env=env,
         deadline=deadline,
         log=log,

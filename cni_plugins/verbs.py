@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import AlreadyAttached, ConfigError, NetnsError, Unavailable
 from cni_plugins.frozen import replace
 from cni_plugins.host import journal as journals
@@ -235,6 +234,6 @@ def _as_added(ctx: Context, record: Record, current: Record | None = None) -> Co
         path=ctx.call.path or record.env.get("CNI_PATH", ""),
         netns_override=ctx.call.netns_override,
     )
-    earlier = ctx.with_config(call, record.config, json.dumps(record.config).encode())
+    earlier = ctx.with_config(call, record.config, jsontext.dumps(record.config).encode())
     earlier.record = current or record
     return earlier

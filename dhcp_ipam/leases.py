@@ -8,9 +8,9 @@ the machine sleeps; with another boot id the lease's pod is gone.
 from __future__ import annotations
 
 import errno
-import json
 import time
 
+from cni_plugins import jsontext
 from cni_plugins.errors import KernelError, NetnsError, StateError
 from cni_plugins.frozen import Frozen, as_dict
 from cni_plugins.host.netns import NetNS
@@ -196,7 +196,7 @@ class LeaseFiles:
         if raw is None:
             return None
         try:
-            document = json.loads(raw)
+            document = jsontext.loads(raw)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"it is of schema {document['schema']}")  # noqa: TRY301
             return decode(document) if document["boot_id"] == boot_id() else None
@@ -210,7 +210,7 @@ class LeaseFiles:
             StateError: the file system refuses.
         """
         document = {"schema": SCHEMA, "boot_id": boot_id(), **encode(lease)}
-        raw = json.dumps(document, indent=1).encode()
+        raw = jsontext.dumps(document, indent=1).encode()
         self.store.replace(lease.wish.name + _SUFFIX, raw, durable=True)
 
     def discard(self, name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import contextmanager
 
 from cni_plugins.deadline import Deadline
 from cni_plugins.errors import (
@@ -23,6 +22,7 @@ from cni_plugins.errors import (
 from cni_plugins.frozen import replace
 from cni_plugins.host import unix_call
 from cni_plugins.plugin import Verbs
+from cni_plugins.scopes import contextmanager
 from cni_plugins.undo import Cleanup
 from dhcp_ipam import leases
 from dhcp_ipam.conf import DhcpConf, parse, parse_cleanup

@@ -6,8 +6,7 @@ written as iptables-save prints them.
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.frozen import Frozen
 from firewall.conf import ISOLATED, OPEN, SAME_BRIDGE
 
@@ -34,7 +33,7 @@ class Plan(Frozen, kw_only=False):
 
 
 def _said(policy: str) -> str:
-    return f"-m comment --comment {json.dumps(_RULES.format(policy))}"
+    return f"-m comment --comment {jsontext.dumps(_RULES.format(policy))}"
 
 
 def _admin_jump(admin: str) -> str:

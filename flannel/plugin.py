@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import TRY_AGAIN_LATER, CniError, StateError, Unavailable
 from cni_plugins.host.store import read_file
 from cni_plugins.plugin import Verbs
@@ -58,7 +57,7 @@ def delegate_config(ctx: Context, conf: FlannelConf) -> dict[str, Any]:
 
 def delegate(ctx: Context, document: dict[str, Any]) -> Delegate:
     """The plugin behind, with its own configuration and this call's rollback."""
-    behind = ctx.with_config(ctx.call, document, json.dumps(document).encode())
+    behind = ctx.with_config(ctx.call, document, jsontext.dumps(document).encode())
     behind.undo = ctx.undo
     return behind.delegate(str(find(document, "type") or "bridge"))
 

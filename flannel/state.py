@@ -6,8 +6,7 @@ container may have several: ``<dataDir>/.cni-plugins/<attachment>``.
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
 
@@ -41,7 +40,7 @@ class State:
             if raw is None:
                 continue
             try:
-                document = json.loads(raw)
+                document = jsontext.loads(raw)
             except ValueError as e:
                 self._ctx.warn(f"{self._store.path(name)} is ignored: {e}")
                 continue
@@ -51,7 +50,7 @@ class State:
 
     def keep(self, document: dict[str, Any]) -> None:
         """Keep a delegate's configuration; another attachment's of the container stays."""
-        content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        content = jsontext.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         earlier = self._store.read(self._own)
         self._store.replace(self._own, content, durable=True)
         made = self._store.create(self._shared, content)
@@ -83,7 +82,7 @@ def collect(ctx: Context, data_dir: str) -> None:
 
 def _network(store: Store, name: str) -> str:
     try:
-        document = json.loads(store.read(name) or b"")
+        document = jsontext.loads(store.read(name) or b"")
     except ValueError:
         return ""
     return str(document.get("name")) if isinstance(document, dict) else ""

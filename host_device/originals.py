@@ -6,8 +6,7 @@ back as it was, over a power failure too: the journal may be lost, this may not.
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import StateError
 from cni_plugins.host.store import Store
 from cni_plugins.protocol import names
@@ -29,7 +28,7 @@ def keep(ctx: Context, noted: dict[str, Any]) -> None:
         StateError: the file system refuses.
     """
     whose = {"network": ctx.network, "container_id": ctx.container_id, "ifname": ctx.ifname}
-    content = json.dumps({**whose, "device": noted}).encode()
+    content = jsontext.dumps({**whose, "device": noted}).encode()
     Store(ROOT).replace(ctx.attachment + _SUFFIX, content, durable=True)
 
 
@@ -62,7 +61,7 @@ def invalid(ctx: Context) -> list[tuple[str, str]]:
 def _read(ctx: Context, name: str) -> dict[str, Any]:
     try:
         raw = Store(ROOT).read(name)
-        entry = json.loads(raw) if raw else {}
+        entry = jsontext.loads(raw) if raw else {}
     except (StateError, ValueError) as e:
         ctx.warn(f"{ROOT}/{name} is ignored: {e}")
         return {}

@@ -14,8 +14,7 @@ changed by anybody else.  So ADD and DEL cost the same with ten leases and with 
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.protocol import names
 from cni_plugins.protocol.addresses import Address, parse_address
@@ -73,7 +72,7 @@ class Index:
     def write_header(self, header: Header) -> None:
         """Note that the index agrees with the lease folder."""
         document = {"schema": SCHEMA, "boot_id": header.boot_id, "mtime_ns": header.mtime_ns}
-        self._store.replace(_HEADER, json.dumps(document).encode())
+        self._store.replace(_HEADER, jsontext.dumps(document).encode())
 
     def invalidate(self) -> None:
         """Have it rebuilt the next time."""
@@ -105,7 +104,7 @@ class Index:
     def write_foreign(self, owners: list[Owner]) -> None:
         """Write all lines; one file, because writing sixty thousand takes ten seconds."""
         lines = [
-            json.dumps(
+            jsontext.dumps(
                 [
                     names.attachment(self._network, owner.container_id, owner.ifname),
                     owner.container_id,
@@ -135,7 +134,7 @@ class Index:
             "suspected": owner.suspected,
         }
         name = self._owner_name(owner.container_id, owner.ifname)
-        self._store.replace(name, json.dumps(document).encode())
+        self._store.replace(name, jsontext.dumps(document).encode())
 
     def discard_owner(self, container_id: str, ifname: str) -> None:
         """Remove a record."""
@@ -161,7 +160,7 @@ class Index:
         """A file's object; {} for whatever cannot be understood."""
         raw = self._store.read(name)
         try:
-            document = json.loads(raw) if raw else {}
+            document = jsontext.loads(raw) if raw else {}
         except ValueError:
             return {}
         return document if isinstance(document, dict) else {}
@@ -212,7 +211,7 @@ class Index:
 
 
 def _parse_foreign(line: bytes) -> Owner:
-    _, container_id, ifname, ips = json.loads(line)
+    _, container_id, ifname, ips = jsontext.loads(line)
     return Owner(
         container_id=container_id, ifname=ifname, ips=tuple(parse_address(ip) for ip in ips)
     )

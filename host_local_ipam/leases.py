@@ -7,12 +7,11 @@ the same time.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-
 from cni_plugins.errors import StateError
 from cni_plugins.frozen import replace
 from cni_plugins.host.store import Store
 from cni_plugins.protocol.addresses import Address, parse_address
+from cni_plugins.scopes import contextmanager, suppress
 from cni_plugins.undo import Undo
 from host_local_ipam import ranges
 from host_local_ipam.index import Header, Index, Owner

@@ -6,14 +6,13 @@ them are in table nat.  Rules are written as iptables-save prints them.
 
 from __future__ import annotations
 
-import json
-import re
-
+from cni_plugins import jsontext
 from cni_plugins.frozen import Frozen
 from cni_plugins.protocol.digests import sha512
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Iterator, Sequence
 
     from cni_plugins.protocol.addresses import Network
@@ -29,7 +28,6 @@ _DNAT = (
     r"-A (?P<chain>CNI-DN-\w+) (?:-d (?P<ip>\S+)/\d+ )?-p (?P<protocol>\w+) "
     r"-m \w+ --dport (?P<port>\d+) -j DNAT --to-destination (?P<to>\S+)"
 )
-_PORTS = rf"-A {ENTRY} (?:.* )?-p (?P<protocol>\w+) .*--dports? (?P<ports>[\d,:]+) "
 _JUMP = rf'-A {ENTRY} .*--comment "(?P<comment>.*)" -m .* -j (?P<chain>CNI-DN-\w+)'
 
 
@@ -116,7 +114,7 @@ def _entries(chain: str, said: str, conf: PortmapConf, family: int) -> Iterable[
         for i in range(0, len(ports), _PORTS_A_RULE):
             listed = ",".join(ports[i : i + _PORTS_A_RULE])
             yield (
-                f"-A {ENTRY} -p {protocol} -m comment --comment {json.dumps(said)} "
+                f"-A {ENTRY} -p {protocol} -m comment --comment {jsontext.dumps(said)} "
                 f"-m multiport --dports {listed}{conditions} -j {chain}"
             )
 
@@ -194,15 +192,21 @@ def may_be_held(jumps: Sequence[str], mappings: Iterable[Mapping]) -> bool:
     """Whether somebody may have one of the ports already: jumps do not tell on which address."""
     asked = {(m.protocol, m.host_port) for m in mappings}
     return any(
-        protocol == match["protocol"] and _is_among(port, match["ports"])
-        for match in _matches(_PORTS, jumps)
+        f" -p {protocol} " in jump and _is_among(port, jump)
+        for jump in jumps
+        if jump.startswith(f"-A {ENTRY} ")
         for protocol, port in asked
     )
 
 
-def _is_among(port: int, listed: str) -> bool:
+def _is_among(port: int, jump: str) -> bool:
+    """Whether a jump is taken for a port: those behind its ``--dport`` or ``--dports``."""
+    _, found, behind = jump.rpartition(" --dport")
+    listed = behind.removeprefix("s").split()[0] if found else ""
     ranges = (entry.partition(":") for entry in listed.split(","))
-    return any(int(first) <= port <= int(last or first) for first, _, last in ranges)
+    return any(
+        first.isdigit() and int(first) <= port <= int(last or first) for first, _, last in ranges
+    )
 
 
 def holders(present: Sequence[str], wanted: Plan, mappings: Iterable[Mapping]) -> list[Holder]:
@@ -243,6 +247,8 @@ def of_network(present: Sequence[str], network: str) -> dict[str, str]:
 
 def _matches(pattern: str, lines: Iterable[str]) -> Iterator[re.Match[str]]:
     for line in lines:
+        import re  # noqa: PLC0415 - few calls have lines to look at
+
         match = re.match(pattern, line)
         if match:
             yield match
@@ -251,7 +257,7 @@ def _matches(pattern: str, lines: Iterable[str]) -> Iterator[re.Match[str]]:
 def _quoted(token: str) -> str:
     """A token as iptables-restore reads it: it knows double quotes only."""
     is_plain = not any(c.isspace() or c in "\"'" for c in token)
-    return token if is_plain else json.dumps(token)
+    return token if is_plain else jsontext.dumps(token)
 
 
 def _declared(present: Sequence[str]) -> set[str]:

@@ -7,7 +7,6 @@ end has; the host has a route to each of the container's addresses.
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
 
 from cni_plugins import endpoint, ipmasq
 from cni_plugins.errors import CniError, KernelError
@@ -138,9 +137,7 @@ def find_port(ctx: Context) -> Link | None:
 
 def check(ctx: Context, conf: PtpConf) -> None:
     """Both ends, addresses, routes and masquerading are as they were added."""
-    with ExitStack() as stack:
-        if conf.ip_masq and conf.chained is not None:
-            stack.enter_context(ipmasq.looking(ctx, conf.masq_backend, conf.chained))
+    with ipmasq.looking(ctx, conf.masq_backend, conf.chained if conf.ip_masq else None):
         endpoint.check_lease(ctx, conf)
         found, inside = endpoint.problems(ctx, conf.chained, KIND)
         if inside is not None and inside.kind == KIND:

@@ -76,6 +76,8 @@ BASE = {
         "background",
         "errors",
         "frozen",
+        "jsontext",
+        "scopes",
         "undo",
         "deadline",
         "witness",
@@ -85,6 +87,8 @@ BELOW = {
     "cni_plugins.background": set(),
     "cni_plugins.errors": set(),
     "cni_plugins.frozen": set(),
+    "cni_plugins.jsontext": set(),
+    "cni_plugins.scopes": set(),
     "cni_plugins.witness": {"cni_plugins.frozen"},
     "cni_plugins.build_info": set(),
     "cni_plugins.undo": {"cni_plugins.errors"},
@@ -236,7 +240,7 @@ ATTACHMENT = {
 }
 
 
-JSON_ERROR = {"json", "re", "enum", "functools", "collections"}
+JSON_ERROR = {"json", "re", "enum", "functools", "collections", "contextlib"}
 """What comes with json's error, that tells where it is."""
 
 

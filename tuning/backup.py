@@ -6,8 +6,7 @@ before the ending the settings, which the reference does not keep.
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.host.store import Store
 
 TYPE_CHECKING = False
@@ -31,13 +30,13 @@ class Backup:
         """Write values; those of an earlier ADD whose DEL never came are older, and stay."""
         if values:
             merged = {**values, **self.read(part)}
-            self._store.replace(self._name(part), json.dumps(merged, indent=1).encode())
+            self._store.replace(self._name(part), jsontext.dumps(merged, indent=1).encode())
 
     def read(self, part: str) -> dict[str, Any]:
         """The values; none when there is no file, or none that can be understood."""
         raw = self._store.read(self._name(part))
         try:
-            document = json.loads(raw) if raw else {}
+            document = jsontext.loads(raw) if raw else {}
         except ValueError:
             return {}
         return document if isinstance(document, dict) else {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from cni_plugins import chain
+from cni_plugins import chain, jsontext
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import Frozen, replace
 from cni_plugins.protocol import args
@@ -137,7 +135,7 @@ def refuse_duplicates(stdin: bytes) -> None:
                 twice.extend(sorted({k for k in keys if keys.count(k) > 1}))
         return _Pairs(dict(pairs), names)
 
-    json.loads(stdin, object_pairs_hook=look)
+    jsontext.loads(stdin, object_pairs_hook=look)
     if twice:
         raise ConfigError(
             f'sysctl["{twice[0]}"]', "duplicated sysctl keys are not allowed", "write it once"

@@ -6,18 +6,20 @@ import fcntl
 import math
 import os
 import select
-import signal
-from functools import cached_property
 
 from cni_plugins.errors import ExecError
 from cni_plugins.frozen import Frozen
+from cni_plugins.scopes import cached_property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping, Sequence
     from typing import Final
 
     from cni_plugins.deadline import Deadline
+else:
+    import _signal as signal  # as in main.py
 
 _SYSTEM_PATH: Final = (
     "/usr/local/sbin",

@@ -5,7 +5,6 @@ Source: linux/netfilter/nfnetlink_conntrack.h; conntrack(8).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import sys
@@ -43,7 +42,8 @@ def flush_udp(family: int, port: int, is_ours: Callable[[Address], bool]) -> int
     wanted = NFCTAttrTuple(family=_AF[family], proto=socket.IPPROTO_UDP, dport=port)
     what = f"flush conntrack entries of udp port {port}"
     try:
-        with contextlib.closing(NFCTSocket(nfgen_family=_AF[family])) as table:
+        table = NFCTSocket(nfgen_family=_AF[family])
+        try:
             found = [
                 entry
                 for entry in (
@@ -55,6 +55,8 @@ def flush_udp(family: int, port: int, is_ours: Callable[[Address], bool]) -> int
             ]
             for entry in found:
                 _delete(table, entry)
+        finally:
+            table.close()
     except NetlinkError as e:
         raise kernel_error(what, e.code, str(e)) from e
     except OSError as e:

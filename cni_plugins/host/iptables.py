@@ -8,9 +8,8 @@ Source: iptables-restore(8), iptables-save(8).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from cni_plugins.errors import Busy, ExecError, Interrupted
+from cni_plugins.scopes import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

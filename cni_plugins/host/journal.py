@@ -8,8 +8,7 @@ read or written is reported through ``warn`` and the call goes on.
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import StateError
 from cni_plugins.frozen import Frozen, fresh
 from cni_plugins.host.store import Store
@@ -121,11 +120,11 @@ def _encode(record: Record) -> bytes:
         "config": record.config,
         "plan": record.plan,
     }
-    return json.dumps(document).encode("utf-8", "surrogateescape")
+    return jsontext.dumps(document).encode("utf-8", "surrogateescape")
 
 
 def _decode(raw: bytes) -> Record:
-    document = json.loads(raw)
+    document = jsontext.loads(raw)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     parts = [document.get(name) for name in ("env", "config", "plan")]

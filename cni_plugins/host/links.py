@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
 from cni_plugins.errors import KernelError
 from cni_plugins.host import messages, rtnl
@@ -33,6 +32,7 @@ from cni_plugins.host.snapshots import (
     route_type,
 )
 from cni_plugins.protocol.addresses import BITS
+from cni_plugins.scopes import suppress
 from cni_plugins.undo import Undo
 
 TYPE_CHECKING = False

@@ -8,10 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
-from contextlib import contextmanager
 from sys import byteorder
 
 from cni_plugins.errors import NetnsError
+from cni_plugins.scopes import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import ExecError
 
 TYPE_CHECKING = False
@@ -38,7 +37,7 @@ class Nftables:
 
     def start(self, commands: Sequence[dict[str, Any]]) -> Change:
         """Begin to apply JSON commands at once: all of them or none."""
-        document = json.dumps({"nftables": list(commands)}).encode()
+        document = jsontext.dumps({"nftables": list(commands)}).encode()
         return Change(self._runner.launch(["nft", "-j", "-f", "-"], stdin=document))
 
     def apply_text(self, lines: Sequence[str]) -> None:
@@ -101,7 +100,7 @@ class Nftables:
             if any(text in e.stderr for text in _ABSENT):
                 return []
             raise
-        objects: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+        objects: list[dict[str, Any]] = jsontext.loads(done.stdout)["nftables"]
         return objects
 
 

@@ -11,9 +11,9 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import contextmanager, suppress
 
 from cni_plugins.errors import Busy, StateError
+from cni_plugins.scopes import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,13 +179,17 @@ class Store:
         Raises:
             Busy: the deadline passed; the message names the holder.
         """
-        fd = self._acquire(name, deadline, mode, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        fd = self.lock(name, deadline, mode=mode, shared=shared)
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _acquire(self, name: str, deadline: Deadline, mode: int, kind: int) -> int:
+    def lock(
+        self, name: str, deadline: Deadline, *, mode: int = 0o600, shared: bool = False
+    ) -> int:
+        """A descriptor that holds the lock until it is closed; otherwise as :meth:`locked`."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         while True:
             fd = self._open_lock(name, mode)
             try:
@@ -304,7 +308,7 @@ def lock_holder(fd: int) -> str:
     status = os.fstat(fd)
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        with open("/proc/locks", encoding="ascii") as table:
+        with open("/proc/locks", encoding="utf-8") as table:
             for line in table:
                 words = line.split()
                 if "FLOCK" in words and "->" not in words and words[5] == wanted:

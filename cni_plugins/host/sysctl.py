@@ -21,7 +21,7 @@ def read(key: str) -> str:
         KernelError: there is no such setting, or it cannot be read.
     """
     try:
-        with open(f"/proc/sys/{key}", encoding="ascii") as file:
+        with open(f"/proc/sys/{key}", encoding="utf-8") as file:
             return file.read().rstrip("\n")
     except OSError as e:
         raise _error("read", key, e) from e
@@ -34,7 +34,7 @@ def write(key: str, value: str) -> None:
         KernelError: there is no such setting, or it does not take the value.
     """
     try:
-        with open(f"/proc/sys/{key}", "w", encoding="ascii") as file:
+        with open(f"/proc/sys/{key}", "w", encoding="utf-8") as file:
             file.write(value)
     except OSError as e:
         raise _error(f"write {value!r} to", key, e) from e

@@ -116,7 +116,7 @@ def ticks(microseconds: int) -> int:
 
     Source: /proc/net/psched: ticks a microsecond, as ns per µs over ns per tick, and the clock.
     """
-    with open("/proc/net/psched", encoding="ascii") as file:
+    with open("/proc/net/psched", encoding="utf-8") as file:
         us_in_ns, tick_in_ns, resolution = (int(word, 16) for word in file.read().split()[:3])
     return microseconds * us_in_ns * resolution // (tick_in_ns * 1_000_000)
 

@@ -6,8 +6,8 @@ Source: unix(7).
 from __future__ import annotations
 
 import _socket  # the module around it takes 3 ms to import
-import json
 
+from cni_plugins import jsontext
 from cni_plugins.errors import Busy, KernelError
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def call(path: str, question: dict[str, Any], deadline: Deadline) -> Any:
     try:
         opened.settimeout(max(0.001, deadline.remaining()))
         opened.connect(path)
-        opened.sendall(json.dumps(question).encode() + b"\n")
+        opened.sendall(jsontext.dumps(question).encode() + b"\n")
         answer = _read_line(opened, deadline)
     except TimeoutError:
         raise Busy(f"wait for the answer of {path}: none in time") from None
@@ -49,7 +49,7 @@ def call(path: str, question: dict[str, Any], deadline: Deadline) -> Any:
     finally:
         opened.close()
     try:
-        return json.loads(answer)
+        return jsontext.loads(answer)
     except ValueError:
         said = answer[:80].decode("utf-8", "replace").strip()
         text = f"{path}: whoever listens there answered {said!r}" if said else f"{path}: no answer"

@@ -16,8 +16,7 @@ value of another JSON type is an error: ``"yes"`` is not true, 1500.0 is not an 
 
 from __future__ import annotations
 
-import json
-
+from cni_plugins import jsontext
 from cni_plugins.errors import ConfigError
 from cni_plugins.frozen import REQUIRED, Field, fields_of
 from cni_plugins.protocol.addresses import parse_address, parse_network
@@ -289,7 +288,7 @@ def decode_json(raw: bytes) -> Any:
             "invalid character '\\ufeff' (byte order mark) looking for beginning of value"
         )
     try:
-        value = json.loads(
+        value = jsontext.loads(
             raw.decode("utf-8", "replace"),
             object_pairs_hook=_last_wins,
             parse_constant=_refuse_constant,
@@ -303,5 +302,5 @@ def decode_json(raw: bytes) -> Any:
 
 def _whole_characters(value: Any) -> Any:
     """Halves of a surrogate pair that stand alone, which no UTF-8 can carry, become U+FFFD."""
-    text_form = json.dumps(value, ensure_ascii=False)
-    return json.loads(text_form.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    text_form = jsontext.dumps(value, ensure_ascii=False)
+    return jsontext.loads(text_form.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
