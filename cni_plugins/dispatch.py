@@ -166,7 +166,9 @@ def gate(plugin: Plugin, command: str, version: str) -> None:
         wanted = parse_version(version)
         if wanted < since:
             raise VersionError(f"config version does not allow {command}")
-        if not any(parse_version(supported) >= wanted for supported in plugin.versions):
+        if version not in plugin.versions and not any(
+            parse_version(supported) >= wanted for supported in plugin.versions
+        ):
             raise VersionError(f"plugin version does not allow {command}")
     if (version or "0.1.0") not in plugin.versions:
         listed = " ".join(f'"{supported}"' for supported in plugin.versions)

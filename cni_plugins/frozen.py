@@ -59,6 +59,7 @@ class _Declared(type):
 
     __frozen_fields__: dict[str, Field]
     __frozen_order__: tuple[str, ...]
+    __frozen_defaults__: dict[str, Any]
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], body: dict[str, Any], *, kw_only: bool = True
@@ -71,6 +72,11 @@ class _Declared(type):
         body["__slots__"] = tuple(field for field in fields if field not in inherited)
         body[_FIELDS] = fields
         body["__frozen_order__"] = () if kw_only else tuple(fields)
+        body["__frozen_defaults__"] = {
+            name: field.default
+            for name, field in fields.items()
+            if field.make is None and field.default is not REQUIRED
+        }
         return super().__new__(cls, name, bases, body)
 
 
@@ -88,19 +94,11 @@ class Frozen(metaclass=_Declared):
                     put(self, name, value)
                 return
             given = _in_order(kind, args, given)
-        left = len(given)
-        for name, field in fields.items():
-            if name in given:
-                put(self, name, given[name])
-                left -= 1
-            elif field.make is not None:
-                put(self, name, field.make())
-            elif field.default is not REQUIRED:
-                put(self, name, field.default)
-            else:
-                raise TypeError(f"{kind.__name__}: {name} is required")
-        if left:
-            raise TypeError(f"{kind.__name__} has no {', '.join(given.keys() - fields.keys())}")
+        values = {**kind.__frozen_defaults__, **given}
+        if values.keys() != fields.keys():
+            _complete(kind, values)
+        for name, value in values.items():
+            put(self, name, value)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -122,6 +120,18 @@ class Frozen(metaclass=_Declared):
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
+
+
+def _complete(kind: type[Any], values: dict[str, Any]) -> None:
+    """Add the values that are made each time; a TypeError when others are lacking, or too many."""
+    fields: dict[str, Field] = kind.__frozen_fields__
+    for name, field in fields.items():
+        if name not in values:
+            if field.make is None:
+                raise TypeError(f"{kind.__name__}: {name} is required")
+            values[name] = field.make()
+    if unknown := values.keys() - fields.keys():
+        raise TypeError(f"{kind.__name__} has no {', '.join(unknown)}")
 
 
 def _in_order(kind: type[Any], args: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:

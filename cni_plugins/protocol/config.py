@@ -154,11 +154,12 @@ def record(cls: type[Any]) -> Reader:
 class Key(Field):
     """A field that is read from a JSON key."""
 
-    __slots__ = ("doc", "name", "reader")
+    __slots__ = ("doc", "folded", "name", "reader")
 
     def __init__(self, name: str, reader: Reader, default: Any, doc: str) -> None:
         super().__init__(default)
         self.name = name
+        self.folded = name.lower()
         self.reader = reader
         self.doc = doc
 
@@ -182,7 +183,8 @@ def join(path: str, name: str) -> str:
 
 def find(document: dict[str, Any], name: str) -> Any:
     """The value of a top-level key whatever its case, None when absent; the last one counts."""
-    return next((v for k, v in reversed(document.items()) if k.lower() == name.lower()), None)
+    folded = name.lower()
+    return next((v for k, v in reversed(document.items()) if k.lower() == folded), None)
 
 
 def fold(value: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +217,7 @@ def read(
     for field, spec in fields_of(cls).items():
         if not isinstance(spec, Key):
             continue
-        entry = given.get(spec.name.lower())
+        entry = given.get(spec.folded)
         if entry is None:
             if spec.default is REQUIRED:
                 raise ConfigError(join(path, spec.name), "is required")
@@ -249,7 +251,10 @@ def schema(cls: type[Any]) -> dict[str, Any]:
 
 def _last_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object in the order of each key's last occurrence, which :func:`fold` relies on."""
-    value: dict[str, Any] = {}
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    value.clear()
     for name, entry in pairs:
         value.pop(name, None)
         value[name] = entry
@@ -294,7 +299,8 @@ def decode_json(raw: bytes) -> Any:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
-        _refuse_depth(value)
+        if raw.count(b"{") + raw.count(b"[") > _DEEPEST:  # what opens in texts counts, too
+            _refuse_depth(value)
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
     return _whole_characters(value) if b"\\ud" in raw.lower() else value
