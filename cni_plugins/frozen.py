@@ -55,7 +55,7 @@ def fresh(make: Callable[[], T]) -> T:
 
 
 class _Declared(type):
-    """Takes the fields out of a class's body, where their defaults would hide the slots."""
+    """Takes the fields out of a class's body; instances have nothing but their values."""
 
     __frozen_fields__: dict[str, Field]
     __frozen_order__: tuple[str, ...]
@@ -69,7 +69,6 @@ class _Declared(type):
         for field in body.get("__annotations__", ()):
             default = body.pop(field, REQUIRED)
             fields[field] = default if isinstance(default, Field) else Field(default)
-        body["__slots__"] = tuple(field for field in fields if field not in inherited)
         body[_FIELDS] = fields
         body["__frozen_order__"] = () if kw_only else tuple(fields)
         body["__frozen_defaults__"] = {
@@ -87,23 +86,20 @@ class Frozen(metaclass=_Declared):
     def __init__(self, *args: Any, **given: Any) -> None:
         kind = type(self)
         fields = kind.__frozen_fields__
-        put = object.__setattr__
-        if args:
-            if not given and len(args) == len(kind.__frozen_order__):  # as nearly always
-                for name, value in zip(fields, args):  # noqa: B905 - of the same length
-                    put(self, name, value)
-                return
-            given = _in_order(kind, args, given)
-        values = {**kind.__frozen_defaults__, **given}
-        if values.keys() != fields.keys():
-            _complete(kind, values)
-        for name, value in values.items():
-            put(self, name, value)
+        if args and not given and len(args) == len(kind.__frozen_order__):  # as nearly always
+            values = dict(zip(fields, args))  # noqa: B905 - of the same length
+        else:
+            if args:
+                given = _in_order(kind, args, given)
+            values = {**kind.__frozen_defaults__, **given}
+            if values.keys() != fields.keys():
+                _complete(kind, values)
+        object.__setattr__(self, "__dict__", values)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in fields_of(self))
+        return self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, name) for name in fields_of(self)))

@@ -13,6 +13,7 @@ import os
 import time
 
 from cni_plugins.errors import NetnsError
+from cni_plugins.host import files
 from cni_plugins.host.netns import NetNS
 from cni_plugins.protocol.addresses import Address, parse_address
 from cni_plugins.scopes import cached_property
@@ -246,8 +247,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 def _boot_id() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            return file.read().strip()
+        return files.read("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError:
         return ""
 

@@ -45,7 +45,7 @@ HARD_LIMIT_S = 120
 """When the kernel ends a child, whatever holds it; a call's own deadline is half of that."""
 _GO_S = 1.0
 _PR_SET_PDEATHSIG = 1
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -28,6 +28,9 @@ _POOLS = {wire.CALL: (8, 64), wire.QUICK: (4, 12)}
 """Seats for children that wait, and how many children there may be, for each socket."""
 _STOP_S = child.HARD_LIMIT_S + 10
 _RETRY_S = 0.5
+_GATHER_S = 0.01
+"""How long reports may gather while enough children wait: a call makes four, and who takes each at
+once takes a core that the call could use."""
 _RECORDS = 4096
 
 
@@ -108,6 +111,13 @@ class Server:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)
 
+    def _is_short(self) -> bool:
+        """Whether more than half of some seats are empty, as far as children have reported."""
+        return any(
+            sum(not self._children[pid].accepted for pid in pool.children) <= pool.seat_count // 2
+            for pool in self._pools.values()
+        )
+
     def _refill(self) -> bool:
         """Fork what is missing; False when that was not possible.
 
@@ -159,6 +169,8 @@ class Server:
         """Until a child reports or ends, somebody asks, or a signal comes."""
         status = self._status.fileno()
         ready, _, _ = select.select([self._reports, self._wake, status], [], [], timeout_s)
+        if ready == [self._reports] and not self._is_short():
+            time.sleep(_GATHER_S)
         _drain(self._wake)
         self._catch_up()
         if status in ready:

@@ -408,26 +408,35 @@ static void read_label(char *label, size_t size)
 		memset(label, 0, size);
 }
 
-/* Whether a call there is the same as a call here; the reason when it is not. */
-static bool fits(const struct ready *ready, enum reason *reason)
+/* What a server would say that stood here. */
+static void look_around(struct ready *here)
 {
-	char label[sizeof(ready->label)];
+	memset(here, 0, sizeof(*here));
+	memcpy(here->build, BUILD_ID, sizeof(BUILD_ID));
+	here->mount = place_of("/proc/self/ns/mnt");
+	here->net = place_of("/proc/self/ns/net");
+	here->pid = place_of("/proc/self/ns/pid");
+	here->user = place_of("/proc/self/ns/user");
+	here->root = place_of("/");
+	here->capabilities = capabilities();
+	read_label(here->label, sizeof(here->label));
+}
 
-	if (strncmp(ready->build, BUILD_ID, sizeof(ready->build)) != 0) {
+/* Whether a call there is the same as a call here; the reason when it is not. */
+static bool fits(const struct ready *there, const struct ready *here, enum reason *reason)
+{
+	if (strncmp(there->build, here->build, sizeof(there->build)) != 0) {
 		*reason = OTHER_BUILD;
 		return false;
 	}
-	if (!same(ready->mount, place_of("/proc/self/ns/mnt")) ||
-	    !same(ready->net, place_of("/proc/self/ns/net")) ||
-	    !same(ready->pid, place_of("/proc/self/ns/pid")) ||
-	    !same(ready->user, place_of("/proc/self/ns/user")) ||
-	    !same(ready->root, place_of("/"))) {
+	if (!same(there->mount, here->mount) || !same(there->net, here->net) ||
+	    !same(there->pid, here->pid) || !same(there->user, here->user) ||
+	    !same(there->root, here->root)) {
 		*reason = OTHER_PLACE;
 		return false;
 	}
-	read_label(label, sizeof(label));
-	if (ready->capabilities != capabilities() ||
-	    memcmp(label, ready->label, sizeof(label)) != 0) {
+	if (there->capabilities != here->capabilities ||
+	    memcmp(there->label, here->label, sizeof(here->label)) != 0) {
 		*reason = OTHER_RIGHTS;
 		return false;
 	}
@@ -586,25 +595,31 @@ static int served(struct call *call, int fd, enum reason *reason)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 	sigset_t stopping, mask;
-	struct ready ready;
-	size_t length;
+	int64_t until = now_ms() + READY_MS;
+	struct ready ready, here;
+	size_t length = 0;
 	char *message;
 	bool is_begun;
 	int status;
 
+	/* all that can be done while the child wakes up */
+	look_around(&here);
+	message = make_id(call->id) ? compose_go(call, &length) : NULL;
 	*reason = NO_SLOT;
-	if (!receive(fd, &ready, sizeof(ready), now_ms() + READY_MS, NULL) ||
-	    memcmp(ready.magic, ready_magic, sizeof(ready.magic)) != 0)
+	if (!receive(fd, &ready, sizeof(ready), until, NULL) ||
+	    memcmp(ready.magic, ready_magic, sizeof(ready.magic)) != 0) {
+		free(message);
 		return -1;
-	if (!fits(&ready, reason)) {
+	}
+	if (!fits(&ready, &here, reason)) {
 		char bye[sizeof(bye_magic) + sizeof(ready.build)] = {0};
 
 		memcpy(bye, bye_magic, sizeof(bye_magic));
 		memcpy(bye + sizeof(bye_magic), BUILD_ID, sizeof(BUILD_ID));
 		(void)!send(fd, bye, sizeof(bye), MSG_NOSIGNAL | MSG_DONTWAIT);
+		free(message);
 		return -1;
 	}
-	message = make_id(call->id) ? compose_go(call, &length) : NULL;
 	if (!message) {
 		*reason = NO_MEANS;
 		return -1;

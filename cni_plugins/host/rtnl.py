@@ -99,7 +99,10 @@ class Rtnl:
         """The answer to a request; None when a listing was interrupted."""
         self._sequence += 1
         sequence = self._sequence
-        flags |= netlink.REQUEST | netlink.ACK
+        is_one = (
+            kind == GET_LINK and not flags
+        )  # answered by the link or an error, nothing behind it
+        flags |= netlink.REQUEST if is_one else netlink.REQUEST | netlink.ACK
         self._socket.send(netlink.message(kind, flags, sequence, body))
         answer: list[bytes] = []
         is_whole = True
@@ -108,6 +111,8 @@ class Rtnl:
             for said, how, content in netlink.messages(datagram, sequence):
                 is_whole = is_whole and not how & netlink.DUMP_INTERRUPTED
                 if said not in {netlink.ERROR, netlink.DONE}:
+                    if is_one:
+                        return [content]
                     answer.append(content)
                     continue
                 number, words = netlink.failure(how, content)

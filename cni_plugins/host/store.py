@@ -13,6 +13,7 @@ import os
 import time
 
 from cni_plugins.errors import Busy, StateError
+from cni_plugins.host import files
 from cni_plugins.scopes import contextmanager, suppress
 
 TYPE_CHECKING = False
@@ -55,8 +56,7 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """The content of a file, None when there is none."""
         try:
-            with open(self.path(name), "rb") as file:
-                return file.read()
+            return files.read(self.path(name))
         except _GONE:
             return None
         except OSError as e:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from cni_plugins.errors import KernelError
+from cni_plugins.host import files
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -21,8 +22,7 @@ def read(key: str) -> str:
         KernelError: there is no such setting, or it cannot be read.
     """
     try:
-        with open(f"/proc/sys/{key}", encoding="utf-8") as file:
-            return file.read().rstrip("\n")
+        return files.read(f"/proc/sys/{key}").decode("utf-8", "replace").rstrip("\n")
     except OSError as e:
         raise _error("read", key, e) from e
 

@@ -11,6 +11,7 @@ from _socket import htons
 
 from cni_plugins.errors import KernelError
 from cni_plugins.frozen import Frozen, replace
+from cni_plugins.host import files
 from cni_plugins.host.links import random_mac
 from cni_plugins.host.messages import IFLA_IFALIAS, IFLA_TXQLEN
 from cni_plugins.host.netlink import (
@@ -116,8 +117,8 @@ def ticks(microseconds: int) -> int:
 
     Source: /proc/net/psched: ticks a microsecond, as ns per µs over ns per tick, and the clock.
     """
-    with open("/proc/net/psched", encoding="utf-8") as file:
-        us_in_ns, tick_in_ns, resolution = (int(word, 16) for word in file.read().split()[:3])
+    words = files.read("/proc/net/psched").split()
+    us_in_ns, tick_in_ns, resolution = (int(word, 16) for word in words[:3])
     return microseconds * us_in_ns * resolution // (tick_in_ns * 1_000_000)
 
 

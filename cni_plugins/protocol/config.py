@@ -39,6 +39,7 @@ type_of_json = {
     type(None): "null",
 }
 _DEEPEST = 200
+_KEYS = "__config_keys__"
 
 
 class Reader:
@@ -192,6 +193,15 @@ def fold(value: dict[str, Any]) -> dict[str, Any]:
     return {k.lower(): v for k, v in value.items()}
 
 
+def _keys_of(cls: type[Any]) -> tuple[tuple[str, Key], ...]:
+    """The fields that are read from keys; found once for a class."""
+    found: tuple[tuple[str, Key], ...] | None = cls.__dict__.get(_KEYS)
+    if found is None:
+        found = tuple((field, k) for field, k in fields_of(cls).items() if isinstance(k, Key))
+        setattr(cls, _KEYS, found)
+    return found
+
+
 def read(
     cls: type[T],
     value: Any,
@@ -214,9 +224,7 @@ def read(
         wrong_type(path, value, "an object")
     given = fold(value)
     found: dict[str, Any] = {}
-    for field, spec in fields_of(cls).items():
-        if not isinstance(spec, Key):
-            continue
+    for field, spec in _keys_of(cls):
         entry = given.get(spec.folded)
         if entry is None:
             if spec.default is REQUIRED:
@@ -235,9 +243,7 @@ def schema(cls: type[Any]) -> dict[str, Any]:
     """The JSON Schema (2020-12) of a Frozen of :func:`key` fields."""
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for spec in fields_of(cls).values():
-        if not isinstance(spec, Key):
-            continue
+    for _, spec in _keys_of(cls):
         entry = dict(spec.reader.schema)
         if spec.doc:
             entry["description"] = spec.doc
