@@ -82,8 +82,8 @@ class Context:
         """GC: the attachments the runtime calls valid; None when it gave no list."""
         self.journalled: frozenset[tuple[str, str]] = frozenset()
         """GC: the attachments of this plugin and network that the journal still knows."""
-        self.record: Record | None = None
-        """The journal's entry of an earlier ADD, for DEL and CHECK."""
+        self._record: Record | None = None
+        self._find_record: Callable[[], Record | None] | None = None
         self.plan: dict[str, Any] = {}
         """What ADD notes in the journal about the objects it made."""
         self.note: Callable[[], None] = lambda: None
@@ -108,6 +108,22 @@ class Context:
         """It is closed with the call."""
         self._handles.append(handle)
         return handle
+
+    @property
+    def record(self) -> Record | None:
+        """The journal's entry of an earlier ADD, for DEL and CHECK."""
+        if self._find_record is not None:
+            self.record = self._find_record()
+        return self._record
+
+    @record.setter
+    def record(self, record: Record | None) -> None:
+        self._record = record
+        self._find_record = None
+
+    def find_record_by(self, find: Callable[[], Record | None]) -> None:
+        """Where the entry comes from when it is asked for."""
+        self._find_record = find
 
     @property
     def command(self) -> str:

@@ -121,9 +121,11 @@ class Delegate:
 def is_of_build(path: str, build: str) -> bool:
     """Whether an executable carries the mark of ``build`` in its last line."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            tail = file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            tail = os.pread(fd, _TAIL_BYTES, max(0, os.fstat(fd).st_size - _TAIL_BYTES))
+        finally:
+            os.close(fd)
     except OSError:
         return False
     return tail.rstrip().endswith(MARK + build.encode())

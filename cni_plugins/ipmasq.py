@@ -110,14 +110,14 @@ def restore(ctx: Context) -> None:
 def looking(ctx: Context, backend: str, result: Result | None) -> Iterator[None]:
     """CHECK's look at the rules is begun; the block looks at other things before it.
 
-    None as the result says that there is nothing to look at.
+    None as the result says that there is nothing to look at.  What ADD noted is not asked for here,
+    as it is for :func:`problems`: it nearly always was the backend that is configured.
     """
     if result is None:
         yield
         return
-    used = str(_noted(ctx) or backend)
     families: list[int] = []
-    if used in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():
+    if backend in {"", masquerade.IPTABLES} and ctx.tools.iptables.is_installed():
         families = sorted({ip.address.family for ip in result.ips})
     with masquerade.looking(ctx.tools, owner(ctx), families):
         yield

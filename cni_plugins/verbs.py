@@ -91,8 +91,10 @@ def check(verbs: Verbs, ctx: Context) -> None:
     if verbs.uses_netns:
         _ = ctx.netns
     if verbs.journaled:
-        ctx.record = Journal(ctx.warn).read(ctx.network, ctx.attachment, ctx.plugin)
+        journal = Journal(ctx.warn)
+        ctx.find_record_by(lambda: journal.read(ctx.network, ctx.attachment, ctx.plugin))
     verbs.check(ctx, conf)
+    _ = ctx.record  # what is wrong with it is told, too
 
 
 def status(verbs: Verbs, ctx: Context) -> None:

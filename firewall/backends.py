@@ -7,13 +7,14 @@ from cni_plugins.host.firewalld import Firewalld
 from cni_plugins.host.journal import LIVE
 from cni_plugins.host.nftables import NotThere
 from cni_plugins.masquerade_rules import Owner
+from cni_plugins.scopes import contextmanager
 from cni_plugins.undo import Cleanup
 from firewall import iptables_rules, nftables_rules
 from firewall.conf import FIREWALLD, IPTABLES, NFTABLES, FirewallConf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from cni_plugins.context import Context
@@ -189,6 +190,18 @@ def _discard_marked(ctx: Context, is_doomed: Any) -> None:
                 raise
         else:
             return
+
+
+@contextmanager
+def looking(ctx: Context, conf: FirewallConf) -> Iterator[None]:
+    """CHECK's look at the rules of iptables is begun, if that is configured."""
+    families = _families(conf.ips) if conf.backend == IPTABLES else []
+    if not all(ctx.tools.iptables.is_installed(family) for family in families):
+        families = []
+    plans = {f: _plans(conf, f, with_addresses=True) for f in families}
+    chains = {f: iptables_rules.chains(plan) for f, plan in plans.items()}
+    with ctx.tools.iptables.looking(iptables_rules.TABLE, chains):
+        yield
 
 
 def missing(ctx: Context, conf: FirewallConf, backend: str) -> list[str]:

@@ -95,8 +95,8 @@ def delete(ctx: Context, conf: FirewallConf) -> None:
 
 def check(ctx: Context, conf: FirewallConf) -> None:
     """Every rule is there and in its place; all that are not are named."""
-    noted = str(ctx.record.plan.get("backend") or "") if ctx.record is not None else ""
-    with ctx.tools.iptables.listed_once():
+    with backends.looking(ctx, conf), ctx.tools.iptables.listed_once():
+        noted = str(ctx.record.plan.get("backend") or "") if ctx.record is not None else ""
         backend = noted or choose(ctx, conf)
         problems = backends.missing(ctx, conf, backend)
         if backend == FIREWALLD and conf.ingress_policy != OPEN:

@@ -70,6 +70,7 @@ class Runner:
         self._deadline = deadline
         given = [entry for entry in env.get("PATH", "").split(":") if entry.startswith("/")]
         self._path = tuple(dict.fromkeys((*given, *_SYSTEM_PATH)))
+        self._places: dict[str, str | None] = {}
 
     def remaining(self) -> float:
         """Seconds that the call has left."""
@@ -81,7 +82,12 @@ class Runner:
         return ":".join(self._path)
 
     def which(self, tool: str) -> str | None:
-        """Path of a tool, None when it is not installed."""
+        """Path of a tool, None when it is not installed; looked for once in a call."""
+        if tool not in self._places:
+            self._places[tool] = self._find(tool)
+        return self._places[tool]
+
+    def _find(self, tool: str) -> str | None:
         for directory in self._path:
             path = f"{directory}/{tool}"
             if os.access(path, os.X_OK) and not os.path.isdir(path):
