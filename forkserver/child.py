@@ -16,11 +16,11 @@ import gc
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import time
 import traceback
+from _socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
+from signal import Signals
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugins import catalog, dispatch
@@ -31,10 +31,13 @@ from cni_plugins.protocol.request import Request
 from forkserver import wire
 
 if TYPE_CHECKING:
+    import signal
     from types import FrameType
     from typing import NoReturn
 
     from forkserver.seats import Seats
+else:
+    import _signal as signal  # the module around it takes enums in and gives enums out
 
 ACCEPTED, BEGUN, ANSWERED, OTHER_BUILD, WAITING = b"A", b"B", b"E", b"O", b"W"
 """What a child tells its server, with its pid."""
@@ -57,7 +60,7 @@ class Post(NamedTuple):
     number of the resource, ``calls`` how many a child serves at the most.
     """
 
-    listener: socket.socket
+    listener: socket
     seats: Seats
     reports: int
     ready: bytes
@@ -73,21 +76,21 @@ class Door:
     Source: epoll_ctl(2), EPOLLEXCLUSIVE.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket) -> None:
         self._listener = listener
         listener.settimeout(0.0)
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
-    def accept(self) -> socket.socket:
-        """The next connection."""
+    def accept(self) -> socket:
+        """The next connection, without the class around it, which makes enums of what it is."""
         while True:
             self._epoll.poll()
             try:
-                connection, _ = self._listener.accept()
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, ConnectionAbortedError):
                 continue  # another child was faster, or the caller has gone
-            return connection
+            return socket(AF_UNIX, SOCK_STREAM, 0, fd)
 
 
 def run(post: Post) -> NoReturn:
@@ -102,8 +105,11 @@ def run(post: Post) -> NoReturn:
         descriptors = _descriptors()
         left = post.calls
         while os.getppid() == server:
-            with door.accept() as connection:
+            connection = door.accept()
+            try:
                 is_clean = _converse(connection, post)
+            finally:
+                connection.close()
             left -= 1
             if not left or not is_clean or _descriptors() != descriptors or not _sit_down(post):
                 break
@@ -121,8 +127,8 @@ def _stand_up(post: Post) -> None:
     _report(post.reports, ACCEPTED)
 
 
-def _is_root(connection: socket.socket) -> bool:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+def _is_root(connection: socket) -> bool:
+    credentials = connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
     uid: int = struct.unpack("=iII", credentials)[1]
     return uid == 0
 
@@ -166,7 +172,7 @@ def _report(reports: int, what: bytes) -> None:
         return  # the server has gone; the call has not
 
 
-def _converse(connection: socket.socket, post: Post) -> bool:
+def _converse(connection: socket, post: Post) -> bool:
     """Serve what comes; whether nothing can be left of it."""
     is_root = _is_root(connection)
     connection.settimeout(_GO_S)
@@ -193,7 +199,7 @@ def _converse(connection: socket.socket, post: Post) -> bool:
     return _serve(connection, go, post)
 
 
-def _receive_go(connection: socket.socket, until: float) -> wire.Go | None:
+def _receive_go(connection: socket, until: float) -> wire.Go | None:
     """The call; None when the launcher said BYE."""
     content = bytearray()
     header = None
@@ -219,7 +225,7 @@ def _receive_go(connection: socket.socket, until: float) -> wire.Go | None:
     return wire.parse_go(header, bytes(content[wire.GO_HEADER_BYTES :]))
 
 
-def _serve(connection: socket.socket, go: wire.Go, post: Post) -> bool:
+def _serve(connection: socket, go: wire.Go, post: Post) -> bool:
     """Serve a call, after BEGUN; where that is not sent nothing is done."""
     name = os.path.basename(go.argv[0])
     plugin = catalog.find(name)
@@ -273,7 +279,7 @@ def _limit(value: int) -> int:
     return resource.RLIM_INFINITY if value >= 1 << 63 else value
 
 
-def _listen(connection: socket.socket, command: str, deadline: Deadline) -> None:
+def _listen(connection: socket, command: str, deadline: Deadline) -> None:
     """Stop the call as a signal would when the launcher passes one on, or goes away.
 
     The kernel tells by SIGIO: fcntl(2), O_ASYNC.
@@ -287,7 +293,7 @@ def _listen(connection: socket.socket, command: str, deadline: Deadline) -> None
             said = connection.recv(16)
         except OSError:
             said = b""
-        stop(signal.Signals(said[0]).name if said else "the caller's end")
+        stop(Signals(said[0]).name if said else "the caller's end")
 
     def on_io(_number: int, _frame: FrameType | None) -> None:
         look()
