@@ -408,11 +408,10 @@ static void read_label(char *label, size_t size)
 		memset(label, 0, size);
 }
 
-/* What a server would say that stood here. */
+/* Where this process is, as a server says it of itself. */
 static void look_around(struct ready *here)
 {
 	memset(here, 0, sizeof(*here));
-	memcpy(here->build, BUILD_ID, sizeof(BUILD_ID));
 	here->mount = place_of("/proc/self/ns/mnt");
 	here->net = place_of("/proc/self/ns/net");
 	here->pid = place_of("/proc/self/ns/pid");
@@ -425,7 +424,7 @@ static void look_around(struct ready *here)
 /* Whether a call there is the same as a call here; the reason when it is not. */
 static bool fits(const struct ready *there, const struct ready *here, enum reason *reason)
 {
-	if (strncmp(there->build, here->build, sizeof(there->build)) != 0) {
+	if (strncmp(there->build, BUILD_ID, sizeof(there->build)) != 0) {
 		*reason = OTHER_BUILD;
 		return false;
 	}
