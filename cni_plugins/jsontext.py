@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SPACE = " \t\n\r"
+_REFUSED = (StopIteration, ValueError, SystemError)
+"""What ``_json`` raises; the last where json's own error, which it would raise, is not loaded."""
 _CONSTANTS = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}
 
 
@@ -64,11 +66,7 @@ def loads(
         value, end = scan(text, len(text) - len(text.lstrip(_SPACE)))
         if end == len(text) or not text[end:].strip(_SPACE):
             return value
-    except (
-        StopIteration,
-        ValueError,
-        SystemError,
-    ):  # the last where json's own error is not loaded
+    except _REFUSED:
         pass
     from json import loads as explain  # noqa: PLC0415 - it is no document, or in another encoding
 

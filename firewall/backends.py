@@ -198,8 +198,7 @@ def looking(ctx: Context, conf: FirewallConf) -> Iterator[None]:
     families = _families(conf.ips) if conf.backend == IPTABLES else []
     if not all(ctx.tools.iptables.is_installed(family) for family in families):
         families = []
-    plans = {f: _plans(conf, f, with_addresses=True) for f in families}
-    chains = {f: iptables_rules.chains(plan) for f, plan in plans.items()}
+    chains = {f: iptables_rules.chains(_plans(conf, f, with_addresses=True)) for f in families}
     with ctx.tools.iptables.looking(iptables_rules.TABLE, chains):
         yield
 

@@ -112,11 +112,12 @@ class Server:
         self._signals.add(number)
 
     def _is_short(self) -> bool:
-        """Whether more than half of some seats are empty, as far as children have reported."""
-        return any(
-            sum(not self._children[pid].accepted for pid in pool.children) <= pool.seat_count // 2
-            for pool in self._pools.values()
-        )
+        """Whether half of some seats are empty."""
+        return any(self._waiting(pool) <= pool.seat_count // 2 for pool in self._pools.values())
+
+    def _waiting(self, pool: _Pool) -> int:
+        """How many of its children wait for a connection, as far as they have reported."""
+        return sum(not self._children[pid].accepted for pid in pool.children)
 
     def _refill(self) -> bool:
         """Fork what is missing; False when that was not possible.
@@ -126,9 +127,8 @@ class Server:
         back, which will do unless nobody else waits.
         """
         for name, pool in self._pools.items():
-            known = [self._children[pid] for pid in pool.children]
-            waiting = sum(not one.accepted for one in known)
-            returning = sum(one.answered for one in known)
+            waiting = self._waiting(pool)
+            returning = sum(self._children[pid].answered for pid in pool.children)
             if waiting and waiting + returning > pool.seat_count // 2:
                 continue
             while len(pool.children) < pool.limit and pool.seats.take():
